@@ -1,0 +1,116 @@
+"""`amap`: a function over many items, the results in a list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+from ._buffer import check_count
+from ._crew import Crew
+from ._groups import TaskGroup
+from ._limits import RateLimit
+
+T = TypeVar("T")
+R = TypeVar("R")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class ErrorResult(Generic[T]):
+    """What stands in the place of a result: give it as ``on_error=ErrorResult``."""
+
+    #: The item whose function failed.
+    item: T
+    #: What it raised.
+    exception: Exception
+
+
+@overload
+async def amap(
+    func: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    limit: int | None = None,
+    rate: float | RateLimit | None = None,
+) -> list[R]: ...
+@overload
+async def amap(
+    func: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    limit: int | None = None,
+    rate: float | RateLimit | None = None,
+    on_error: Callable[[T, Exception], D],
+) -> list[R | D]: ...
+
+
+async def amap(
+    func: Callable[[T], Awaitable[Any]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    limit: int | None = None,
+    rate: float | RateLimit | None = None,
+    on_error: Callable[[T, Exception], Any] | None = None,
+) -> list[Any]:
+    """``[await func(item) for item in items]``, many at the same time, in the same order.
+
+    The first failure cancels the other items and is raised itself, with a note that names the
+    item, once they have ended; see ``TaskGroup(errors="first")``. Cancelling the caller
+    cancels them all. Items are pulled only as far as *limit* allows, and start in order.
+
+    With few workers for many items, an item costs little more than awaiting it. Items are
+    isolated all the same: one item's context variables and cancel scopes are not seen by the
+    next. What the items of one worker share is the native task's identity, and so locks that
+    a task owns. An item that changes a context variable makes its worker start afresh, which
+    costs a spawn; so does one that does so unawares (the first ``Decimal`` operation does).
+
+    Args:
+        func: An async function of one argument.
+        items: An iterable, or an async iterable, which needs a limit. It is pulled by one
+            task; an async generator is closed there (it has 10 seconds to clean up).
+        limit: How many items are in work at once; None for all of them.
+        rate: How many items may start a second; or a `RateLimit` to share.
+        on_error: Called with an item and its ``Exception``; what it returns takes the place
+            of the result. ``on_error=ErrorResult`` keeps what failed beside what succeeded.
+
+    Returns:
+        One result per item, in the order of the items.
+
+    Raises:
+        TaskCancelled: If an item was cancelled natively (``asyncio.Task.cancel``).
+
+    Example:
+        >>> pages = await ka.amap(fetch, urls, limit=10)
+    """
+    if limit is not None:
+        check_count("amap(): limit", limit, "leave it out for no limit")
+    elif isinstance(items, AsyncIterable):
+        raise ValueError(
+            "amap() over an async iterable needs a limit, or all of it would be pulled at "
+            "once; write amap(func, items, limit=10)"
+        )
+    crew = _Collector("amap", func, items, limit or math.inf, rate, on_error)
+    async with TaskGroup(errors="first") as group:
+        await crew.serve(group)
+    return crew.results
+
+
+class _Collector(Crew[T, R]):
+    """Keeps the results in a list, and lets the first failure end the call."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.results: list[Any] = []
+        self.deliver = self.results.__setitem__
+
+    def source(self, items: Iterator[T]) -> Iterator[T]:
+        return items
+
+    def place(self) -> int:
+        self.results.append(None)
+        return len(self.results) - 1
+
+    def failed(self, place: int, error: BaseException) -> Any:
+        raise error

@@ -1,0 +1,103 @@
+"""Which event loop: its names, how one is chosen, and which one runs now.
+
+Rule: nothing is imported here that the chosen backend does not need, and a wrong choice
+is refused before any loop starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import sniffio
+
+BACKENDS = ("asyncio", "asyncio+uvloop", "trio")
+
+_VARIABLE = "KINGDOM_ASYNC_BACKEND"
+_NEEDS = {"asyncio": "asyncio", "asyncio+uvloop": "uvloop", "trio": "trio"}
+
+
+def installed_backends() -> tuple[str, ...]:
+    """The backends that can run here."""
+    return tuple(name for name in BACKENDS if find_spec(_NEEDS[name]) is not None)
+
+
+def choose_backend(
+    argument: str | None, environ: Mapping[str, str] | None = None
+) -> str:
+    """*argument*, else ``KINGDOM_ASYNC_BACKEND``, else asyncio.
+
+    Raises:
+        ValueError: If there is no such backend.
+        ImportError: If it is not installed.
+    """
+    if argument is not None:
+        source, name = "backend", argument
+    else:
+        environ = os.environ if environ is None else environ
+        source, name = _VARIABLE, environ.get(_VARIABLE, "asyncio")
+    installed = installed_backends()
+    if name not in BACKENDS:
+        raise ValueError(
+            f"{source}={name!r} is no backend; use one of {', '.join(BACKENDS)} "
+            f"(installed here: {', '.join(installed)})"
+        )
+    if name not in installed:
+        raise ImportError(
+            f"{source}={name!r} needs {_NEEDS[name]}, which is not installed; "
+            f"run: pip install {_NEEDS[name]}, or use one of {', '.join(installed)}"
+        )
+    return name
+
+
+def anyio_backend(name: str) -> tuple[str, dict[str, Any]]:
+    """What anyio calls backend *name*: its own name and the options for it."""
+    if name == "asyncio+uvloop":
+        import uvloop
+
+        return "asyncio", {"loop_factory": uvloop.new_event_loop}
+    return name, {}
+
+
+def current_backend() -> str:
+    """The backend that runs the calling task: one of `BACKENDS`.
+
+    Answers under any loop, whoever started it.
+
+    Raises:
+        RuntimeError: If no event loop runs in this thread.
+    """
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        raise RuntimeError(
+            "current_backend() called where no event loop runs; call it from inside "
+            "an async function"
+        ) from None
+    if library == "asyncio":
+        loop = asyncio.get_running_loop()
+        return "asyncio+uvloop" if type(loop).__module__.startswith("uvloop") else library
+    return library
+
+
+def run_finder() -> Callable[[], object]:
+    """A quick function that says which run the caller is in, made for the current backend.
+
+    It returns one object for as long as the run lasts, and None (or another run's object)
+    anywhere else, other threads included.
+
+    Raises:
+        RuntimeError: If no event loop runs in this thread.
+    """
+    if current_backend() != "trio":
+        return asyncio._get_running_loop
+
+    import trio
+
+    def current_trio_run() -> object:
+        return trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
+
+    return current_trio_run

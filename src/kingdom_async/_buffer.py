@@ -1,0 +1,350 @@
+"""The buffer behind `Queue`: who may put, who may take, and when.
+
+Rule: a task waits for *leave*, never for the item itself. A getter that is woken has leave to
+take one item and a putter to fill one place; each then does it itself, in the same turn. So
+whoever is cancelled while waiting has taken or put nothing, and hands its leave on.
+
+The quick paths of `put` and `get` compare the length of the buffer with bounds that
+`_retune` keeps: within them nobody waits, nothing is closed and no place is spoken for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Literal, TypeVar
+
+from anyio import Event
+from anyio.lowlevel import checkpoint
+
+from ._backend import run_finder
+from ._errors import QueueClosed, QueueEmpty, QueueFull
+
+T = TypeVar("T")
+
+Overflow = Literal["wait", "drop_new", "drop_old", "error"]
+
+_POLICIES = ("wait", "drop_new", "drop_old", "error")
+_TURN = 64  # an operation that need not wait yields once in so many; a power of two
+_NEVER = -1
+
+
+class Waiter:
+    """A task that waits, and whether it was given leave or only woken."""
+
+    __slots__ = ("event", "has_leave", "wanted")
+
+    def __init__(self, wanted: float = 1) -> None:
+        self.event = Event()
+        self.has_leave = False
+        self.wanted = wanted
+
+    def give_leave(self) -> None:
+        self.has_leave = True
+        self.event.set()
+
+
+class Buffer(Generic[T]):
+    """A bounded first-in-first-out buffer between tasks of one run."""
+
+    def __init__(self, maxsize: float, overflow: Overflow, name: str | None) -> None:
+        if maxsize != math.inf:
+            check_count(
+                "maxsize",
+                maxsize,
+                "write math.inf for no bound, or 1 (0 is unbounded in asyncio and a "
+                "rendezvous in anyio)",
+            )
+        if overflow not in _POLICIES:
+            raise ValueError(
+                f"overflow must be one of {', '.join(map(repr, _POLICIES))}, not {overflow!r}"
+            )
+        self.maxsize = maxsize
+        self.overflow: Overflow = overflow
+        self.name = name
+        self._items: deque[T] = deque()
+        self._find_run: Callable[[], object] = _nowhere
+        self._run: object = None
+        # Tasks that wait, and the leave of those that were woken and have not run yet.
+        self._getters: deque[Waiter] = deque()
+        self._putters: deque[Waiter] = deque()
+        self._lingerers: list[Waiter] = []
+        self._owned = 0  # items
+        self._reserved = 0  # places
+        self._closed = False
+        self._discarded = False
+        self._error: BaseException | None = None
+        self._put_count = 0
+        self._take_count = 0
+        self._dropped = 0
+        self._abandoned = 0
+        self._peak = 0
+        self._easy_put: float = _NEVER  # put at once while the buffer is shorter than this
+        self._easy_get: float = math.inf  # take at once while it is longer than this
+
+    # --- putting ---------------------------------------------------------------------
+
+    async def put(self, item: T) -> None:
+        """Put *item* in, waiting for room if ``overflow="wait"``.
+
+        Raises:
+            QueueClosed: If the queue is closed, before or while this waits; not put.
+            QueueFull: If it is full and ``overflow="error"``.
+        """
+        items = self._items
+        count = self._put_count + 1
+        if (
+            len(items) < self._easy_put
+            and count & (_TURN - 1)
+            and self._find_run() is self._run
+        ):
+            self._put_count = count
+            items.append(item)
+        else:
+            await self._put_with_care(item)
+
+    def put_nowait(self, item: T) -> None:
+        """Put *item* in without waiting.
+
+        Raises:
+            QueueFull: If there is no room and ``overflow`` is ``"wait"`` or ``"error"``.
+            QueueClosed: If the queue is closed.
+        """
+        self._check_run("put_nowait")
+        if not self._put_at_once(item, "put_nowait"):
+            raise QueueFull(
+                f"put_nowait() on {self!r}, which is full; await put() to wait for room, or "
+                "choose overflow='drop_old'"
+            )
+
+    async def _put_with_care(self, item: T) -> None:
+        self._check_run("put")
+        if not (self._put_count + 1) & (_TURN - 1) or not (self._dropped + 1) & (_TURN - 1):
+            await checkpoint()
+        if self._put_at_once(item, "put"):
+            return
+        if self.overflow == "error":
+            await checkpoint()  # or a caller that tries again would hold the loop
+            raise QueueFull(
+                f"put() on {self!r}, which is full; choose overflow='wait' for backpressure"
+            )
+        waiter = Waiter()
+        self._putters.append(waiter)
+        self._retune()
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            self._give_up(waiter, self._putters)
+            raise
+        self._reserved -= waiter.has_leave
+        self._check_open("put")
+        self._append(item)
+
+    def _put_at_once(self, item: T, call: str) -> bool:
+        """Put *item* as the overflow policy says; False if that is to wait or to fail."""
+        self._check_open(call)
+        if len(self._items) + self._reserved >= self.maxsize:
+            if self.overflow == "drop_new":
+                self._dropped += 1
+                return True
+            if self.overflow != "drop_old":
+                return False
+            self._items.popleft()
+            self._dropped += 1
+            self._finish(1)
+        self._append(item)
+        return True
+
+    def _append(self, item: T) -> None:
+        self._put_count += 1
+        self._items.append(item)
+        self._hand_out()
+
+    # --- taking ----------------------------------------------------------------------
+
+    async def get(self) -> T:
+        """Take the next item, waiting for one.
+
+        Raises:
+            QueueClosed: If the queue is closed and empty; the error given to ``close(error)``
+                in its place, if there is one.
+        """
+        items = self._items
+        count = self._take_count + 1
+        if (
+            self._easy_get < len(items) <= self._peak
+            and count & (_TURN - 1)
+            and self._find_run() is self._run
+        ):
+            self._take_count = count
+            return items.popleft()
+        await self._wait_to_take("get")
+        return self._take(1)[0]
+
+    def get_nowait(self) -> T:
+        """Take the next item without waiting.
+
+        Raises:
+            QueueEmpty: If there is no item, or all belong to tasks that waited for them.
+            QueueClosed: If the queue is closed and empty.
+        """
+        self._check_run("get_nowait")
+        if not self._can_take():
+            self._check_end("get_nowait")
+            raise QueueEmpty(
+                f"get_nowait() on {self!r}, which has no item to spare; await get() to wait"
+            )
+        return self._take(1)[0]
+
+    async def _wait_to_take(self, call: str) -> None:
+        """Return when the caller may take an item, which it must do in the same turn."""
+        self._check_run(call)
+        if not (self._take_count + 1) & (_TURN - 1):
+            await checkpoint()
+        if self._can_take():
+            return
+        self._check_end(call)
+        waiter = Waiter()
+        self._getters.append(waiter)
+        self._retune()
+        try:
+            await waiter.event.wait()
+        except BaseException:
+            self._give_up(waiter, self._getters)
+            raise
+        self._owned -= waiter.has_leave
+        self._check_end(call)
+
+    def _can_take(self) -> bool:
+        return len(self._items) > self._owned
+
+    def _take(self, most: int) -> list[T]:
+        """Take up to *most* of the items nobody else has leave to take."""
+        items = self._items
+        self._peak = max(self._peak, len(items))
+        number = min(most, len(items) - self._owned)
+        if number == len(items):
+            taken = list(items)
+            items.clear()
+        else:
+            taken = [items.popleft() for _ in range(number)]
+        self._take_count += number
+        self._hand_out()
+        return taken
+
+    # --- leave -----------------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        """Give leave for the items and places to spare, in the order the tasks came."""
+        size = len(self._items)
+        while self._getters and size > self._owned:
+            self._getters.popleft().give_leave()
+            self._owned += 1
+        while self._putters and size + self._reserved < self.maxsize:
+            self._putters.popleft().give_leave()
+            self._reserved += 1
+        for waiter in self._lingerers:
+            if self._closed or size - self._owned >= waiter.wanted:
+                waiter.event.set()
+        self._retune()
+
+    def _give_up(self, waiter: Waiter, waiters: deque[Waiter]) -> None:
+        """A waiter was cancelled: the leave it may have been given goes to the next one."""
+        if not waiter.has_leave:
+            if not self._closed:  # the close has emptied it
+                waiters.remove(waiter)
+        elif waiters is self._getters:
+            self._owned -= 1
+        else:
+            self._reserved -= 1
+        self._hand_out()
+
+    def _retune(self) -> None:
+        if self._closed or self._getters or self._lingerers:
+            self._easy_put = _NEVER
+        else:
+            self._easy_put = self.maxsize - self._reserved
+        self._easy_get = math.inf if self._putters else self._owned
+
+    # --- the end ---------------------------------------------------------------------
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Say that no more items will come.
+
+        Consumers get what is in the queue. Then iteration ends and `get` raises
+        `QueueClosed`; or each of them raises *error*, if it is given. A `put` that waits or
+        comes later raises `QueueClosed`, and has not put. Closing again changes nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._error = error
+        self._hand_out()
+        for waiters in (self._getters, self._putters):
+            while waiters:
+                waiters.popleft().event.set()
+        self._retune()
+
+    def _discard(self) -> int:
+        """Close for both sides; how many items were put and will never be taken."""
+        self._discarded = True
+        self.close()
+        left = len(self._items) - self._owned
+        for _ in range(left):
+            self._items.pop()
+        self._abandoned += left
+        self._finish(left)
+        return left
+
+    def _finish(self, number: int) -> None:
+        """So many items will never be worked on: they were dropped or discarded."""
+
+    def _check_open(self, call: str) -> None:
+        if self._closed:
+            raise QueueClosed(
+                f"{call}() on {self!r}, which is closed; "
+                "open a new Queue, or stop the producers before closing"
+            )
+
+    def _check_end(self, call: str) -> None:
+        if not self._closed or self._can_take():
+            return
+        if self._error is not None:
+            raise self._error
+        raise QueueClosed(
+            f"{call}() on {self!r}, which is closed and has no items left; "
+            "iterate with 'async for', which ends there"
+        )
+
+    def _check_run(self, call: str) -> None:
+        """Bind to the run of the first use, and refuse any other."""
+        if self._run is None:
+            try:
+                self._find_run = run_finder()
+            except RuntimeError:
+                return  # filled before any loop runs, when nobody can wait yet
+            self._run = self._find_run()
+        elif self._find_run() is not self._run:
+            raise RuntimeError(
+                f"{call}() on {self!r} outside the run it belongs to; make the Queue in the "
+                "async function that runs (in a thread: from_thread.run(queue.put, item))"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{self._title()} {len(self._items)}/{self.maxsize}>"
+
+    def _title(self) -> str:
+        return "Queue" if self.name is None else f"Queue {self.name!r}"
+
+
+def check_count(what: str, value: float, instead: str) -> None:
+    """Refuse anything but a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{what} must be a whole number, not {value!r}; {instead}")
+    if value < 1:
+        raise ValueError(f"{what} must be 1 or more, not {value!r}; {instead}")
+
+
+def _nowhere() -> object:
+    return _nowhere

@@ -1,0 +1,192 @@
+"""The tasks of a bulk call: few workers serve many items, and no item notices.
+
+Rule: what an item can do to its surroundings ends with the item. A worker whose context
+variables an item changed makes room for a fresh one; a native cancellation is that item's
+failure; a function that never waits gives way to other tasks once in 64 items.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextvars import copy_context
+from operator import is_
+from typing import Any, Generic, TypeVar
+
+from anyio import Event, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+
+from ._failures import add_note, short_repr, task_cancelled
+from ._groups import TaskGroup, refuse_coroutine
+from ._limits import RateLimit
+from ._scopes import cancelled_natively
+from ._sources import END, WAIT, Feed, check_items
+from ._thread_calls import name_of
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TURN = 64
+
+
+class Crew(ABC, Generic[T, R]):
+    """The workers of one call of `amap` or `imap`."""
+
+    #: Takes the value for a place.
+    deliver: Callable[[int, Any], None]
+
+    def __init__(
+        self,
+        call: str,
+        func: Callable[[T], Awaitable[R]],
+        items: Iterable[T] | AsyncIterable[T],
+        limit: float,
+        rate: float | RateLimit | None,
+        on_error: Callable[[T, Exception], Any] | None,
+    ) -> None:
+        refuse_coroutine(call, func, "items")
+        check_items(call, items)
+        self.name = f"{call}({name_of(func)})"
+        self._func = func
+        self._items = items
+        self._limit = limit
+        self._rate = RateLimit(rate) if isinstance(rate, (int, float)) else rate
+        self._on_error = on_error
+        self._started = 0
+        self._giving_way = 0
+        self._idle = 0
+        self._none_idle = Event()
+
+    # --- what the two calls do in their own way --------------------------------------
+
+    @abstractmethod
+    def source(self, items: Iterator[T]) -> Iterator[T]:
+        """The items, as the workers are to pull them."""
+
+    @abstractmethod
+    def place(self) -> int:
+        """The place of the item that was just pulled."""
+
+    @abstractmethod
+    def failed(self, place: int, error: BaseException) -> Any:
+        """Raise *error*, or return what is to be delivered in its place."""
+
+    # --- the work --------------------------------------------------------------------
+
+    async def serve(self, group: TaskGroup) -> None:
+        """Start workers as long as all of them wait, up to the limit or the last item."""
+        if isinstance(self._items, AsyncIterable):
+            feed = Feed(self._items)
+            group.start_soon(feed.pull, name=f"{self.name} source")
+            self._source = self.source(feed)
+        else:
+            self._source = self.source(iter(self._items))
+        self._group = group
+        self._context = copy_context()
+        self._values = [*self._context.values()]
+        batch = 1
+        while self._started < self._limit:
+            if self._idle:  # the next item is for a worker that waits for one
+                self._none_idle = Event()
+                await self._none_idle.wait()
+            elif self._giving_way:  # and so it is for one that never waits
+                await checkpoint()
+            else:
+                for _ in range(batch):
+                    item = await self._pull()
+                    if item is END:
+                        return
+                    self._start_worker(item, self.place())
+                    if self._started >= self._limit:
+                        return
+                batch *= 2
+                await checkpoint()
+
+    def _start_worker(self, item: Any, place: int) -> None:
+        self._group.create_task(
+            self._work(item, place),
+            name=f"{self.name}[{self._started}]",
+            context=self._context,
+        )
+        self._started += 1
+
+    async def _work(self, item: Any, place: int) -> None:
+        try:
+            await self._work_until_touched(item, place)
+        except get_cancelled_exc_class() as error:
+            if not cancelled_natively():
+                raise
+            place = self.place()  # it struck between two items
+            error = task_cancelled(self.name, "a worker", error)
+            self.deliver(place, self.failed(place, error))
+
+    async def _work_until_touched(self, item: Any, place: int) -> None:
+        """Serve items until there are no more, or one has changed a context variable."""
+        func, deliver, source, rate = self._func, self.deliver, self._source, self._rate
+        values = self._values
+        size = len(values)
+        until_yield = _TURN
+        while True:
+            if item is WAIT:
+                item = await self._pull_as_idle()
+                place = self.place()
+            if item is END:
+                return
+            answer: Any = END
+            try:
+                if rate is not None:
+                    await rate.__aenter__()
+                answer = func(item)
+                value: Any = await answer
+            except BaseException as error:
+                value = self._settle(place, item, answer, error)
+            deliver(place, value)
+            until_yield -= 1
+            if not until_yield:
+                until_yield = _TURN
+                self._giving_way += 1
+                try:
+                    await checkpoint()
+                finally:
+                    self._giving_way -= 1
+            now = copy_context()
+            if len(now) != size or not all(map(is_, now.values(), values)):
+                return self._start_worker(WAIT, -1)
+            item = next(source, END)
+            if item is not WAIT and item is not END:
+                place = self.place()
+
+    def _settle(self, place: int, item: T, answer: object, error: BaseException) -> Any:
+        """What to deliver for an item that raised *error*, unless that ends the call."""
+        if isinstance(error, get_cancelled_exc_class()):
+            if not cancelled_natively():
+                raise error
+            error = task_cancelled(self.name, f"item {place}", error)
+        elif answer is not END and not inspect.isawaitable(answer):
+            error = TypeError(
+                f"{self.name} takes an async function, and this one returned "
+                f"{short_repr(answer)}; for a blocking function use offload_map()"
+            )
+        elif self._on_error is not None and isinstance(error, Exception):
+            try:
+                return self._on_error(item, error)
+            except Exception as worse:
+                error = worse
+        add_note(error, f"while mapping item {place}: {short_repr(item)}")
+        return self.failed(place, error)
+
+    async def _pull(self) -> Any:
+        source: Any = self._source
+        while (item := next(source, END)) is WAIT:
+            await source.ready()
+        return item
+
+    async def _pull_as_idle(self) -> Any:
+        self._idle += 1
+        try:
+            return await self._pull()
+        finally:
+            self._idle -= 1
+            if not self._idle:
+                self._none_idle.set()

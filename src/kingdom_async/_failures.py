@@ -1,0 +1,143 @@
+"""What becomes of several failures: the first one raised, the others kept.
+
+Rule: nothing in this file starts, waits for or cancels anything. It only sorts
+exceptions, and every exception that goes in can be found again from the one that
+comes out.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from anyio import TaskCancelled, TaskFailed
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
+
+logger = logging.getLogger("kingdom_async")
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def short_repr(value: object) -> str:
+    """The repr of *value*, cut short; never an error, whatever its ``__repr__`` does."""
+    try:
+        return _short.repr(value)
+    except Exception:  # a str or dict subclass with a broken __repr__ gets past reprlib
+        return f"<{type(value).__name__} whose repr() fails>"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """``error.add_note(note)``, on Python 3.10 too, and once only."""
+    notes: list[str] = getattr(error, "__notes__", None) or []
+    if note in notes:
+        return
+    if sys.version_info >= (3, 11):
+        error.add_note(note)
+    else:
+        error.__notes__ = [*notes, note]
+
+
+def without(kind: type[BaseException], error: BaseException) -> BaseException | None:
+    """What is left of *error* when all of *kind* is taken out of it, at any depth."""
+    if isinstance(error, kind):
+        return None
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(kind)[1]
+    return error
+
+
+def bare(error: BaseException) -> BaseException:
+    """*error*, or, where it is a group that holds a single error, that error."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        inner: BaseException = error.exceptions[0]
+        for note in getattr(error, "__notes__", ()):
+            add_note(inner, note)
+        error = inner
+    return error
+
+
+def distinct(errors: Iterable[BaseException]) -> list[BaseException]:
+    """The failures behind *errors*: unwrapped, each once, the gravest first.
+
+    A `TaskFailed` that only repeats another of them, as the awaiting of a failed handle
+    raises it, stands for the failure it repeats.
+    """
+    found = {_identity(error): error for error in map(bare, reversed([*errors]))}
+    unique: dict[tuple[int, ...], BaseException] = {}
+    for error in reversed(found.values()):
+        if isinstance(error, TaskFailed) and error.__cause__ is not None:
+            error = found.get(_identity(bare(error.__cause__)), error)
+        unique.setdefault(_identity(error), error)
+    # sorted() is stable: among equals, the order recorded stays
+    return sorted(unique.values(), key=lambda error: isinstance(error, Exception))
+
+
+def _identity(error: BaseException) -> tuple[int, ...]:
+    """What tells one failure from another: taking cancellations out makes a new group."""
+    if isinstance(error, BaseExceptionGroup):
+        return tuple(i for inner in error.exceptions for i in _identity(inner))
+    return (id(error),)
+
+
+def first_of(failures: Sequence[BaseException], names: dict[int, str]) -> BaseException:
+    """The first of *failures*, from which all the others can be reached.
+
+    Each other one becomes a note on it, stands with its traceback in a group at the end of
+    its chain, and is logged: a caller that handles the first would never see them.
+
+    Args:
+        failures: What `distinct` returned; at least one.
+        names: The name of the task that raised it, by ``id()`` of the failure.
+    """
+    first, *others = failures
+    for other in others:
+        whose = f"task {names[id(other)]!r}" if id(other) in names else "the body"
+        add_note(first, f"also failed: {whose}: {short_repr(other)}")
+        log_failure(other, "also failed, beside %s: %s", short_repr(first), whose)
+    _hang_on(first, others)
+    return first
+
+
+def log_failure(error: BaseException, message: str, *args: object) -> None:
+    """Log *error* with its traceback: nobody is left to raise it to."""
+    logger.error(message, *args, exc_info=(type(error), error, error.__traceback__))
+
+
+def task_cancelled(call: str, name: str, error: BaseException) -> TaskCancelled:
+    """The error for a task of ours that ``asyncio.Task.cancel`` cancelled."""
+    cancelled = TaskCancelled(
+        f"{call}(): the task of {name} was cancelled from outside, by asyncio.Task.cancel()"
+    )
+    cancelled.__cause__ = error
+    return cancelled
+
+
+def _hang_on(first: BaseException, others: Sequence[BaseException]) -> None:
+    """Put *others* at the end of the chain of *first*, unless they are part of it."""
+    chain = list(_chain(first))
+    known = {id(error) for error in chain}
+    unknown = [error for error in others if id(error) not in known]
+    if unknown:
+        message = "also failed in the same task group"
+        if all(isinstance(error, Exception) for error in unknown):
+            group: BaseException = ExceptionGroup(
+                message, [error for error in unknown if isinstance(error, Exception)]
+            )
+        else:
+            group = BaseExceptionGroup(message, unknown)
+        chain[-1].__context__ = group
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """*error*, then what it came from, and so on; a loop in the chain ends it."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ if link.__cause__ is not None else link.__context__

@@ -1,0 +1,354 @@
+"""Tasks that end with their block: the group, and the calls that are a group in one line.
+
+Rule: anyio's task group does all the work. Ours keeps the handles of the tasks that are not
+done yet, and that alone tells which daemons to cancel and which failure belongs to whom.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+import anyio.abc
+from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
+from anyio.abc import TaskStatus
+from anyio.lowlevel import cancel_shielded_checkpoint
+
+from . import _observe
+from ._failures import distinct, first_of, without
+
+if sys.version_info >= (3, 11):
+    from typing import Self, TypeVarTuple, Unpack
+else:
+    from exceptiongroup import BaseExceptionGroup
+    from typing_extensions import Self, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+_UNFINISHED = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
+
+
+class TaskGroup(anyio.abc.TaskGroup):
+    """Start tasks that have all ended when the block is left.
+
+    An `anyio.abc.TaskGroup`, so any function that takes one takes this. Added to it are
+    daemons, and errors that can be caught by their own type. When a task or the body fails,
+    all the others are cancelled, and the block raises once they have ended. Where you need
+    neither, ``anyio.create_task_group()`` is enough.
+
+    Args:
+        errors: ``"group"`` raises an ``ExceptionGroup`` of all failures, as anyio does.
+            ``"first"`` raises the first failure itself, so that ``except DbError:`` works.
+            Each other one is a note on it, stands in a group at the end of its chain, and is
+            logged. A failure wins over a cancellation from outside, and ``KeyboardInterrupt``
+            and ``SystemExit`` over all.
+
+    Example:
+        >>> async with ka.TaskGroup(errors="first") as group:
+        ...     group.start_soon(beat, daemon=True)  # ends when the other two have
+        ...     user = group.start_soon(load_user, 7)
+        ...     posts = group.start_soon(load_posts, 7)
+        >>> print(user.return_value, posts.return_value)
+    """
+
+    def __init__(self, *, errors: Literal["group", "first"] = "group") -> None:
+        if errors not in ("group", "first"):
+            raise ValueError(f"errors must be 'group' or 'first', not {errors!r}")
+        self._first = errors == "first"
+        self._group = create_task_group()
+        self._tasks = _Unfinished()
+        self._daemons = _Unfinished()
+        self._body_done = False
+        self._unstarted: list[BaseException] = []
+
+    @property
+    def cancel_scope(self) -> anyio.CancelScope:  # type: ignore[override]
+        """The scope around the body and all tasks."""
+        return self._group.cancel_scope
+
+    # --- starting tasks --------------------------------------------------------------
+
+    def start_soon(  # type: ignore[misc]  # final in the abc, which knows no daemons
+        self,
+        func: Callable[[Unpack[Args]], Coroutine[Any, Any, T]],
+        *args: Unpack[Args],
+        name: object = None,
+        daemon: bool = False,
+    ) -> TaskHandle[T]:
+        """Start ``func(*args)`` as a task; it first runs when the caller next waits.
+
+        Args:
+            func: An async function; *args* are its positional arguments.
+            name: What to call the task; default, the function's qualified name.
+            daemon: True for a task that does not keep the group open. All daemons are
+                cancelled together once the body and every ordinary task are done.
+
+        Raises:
+            TypeError: If *func* is not an async function.
+            RuntimeError: If the group is not open.
+        """
+        try:
+            coro = func(*args)
+        except TypeError:
+            refuse_coroutine("start_soon", func)
+            raise
+        if not isinstance(coro, Coroutine):
+            raise TypeError(
+                f"start_soon() takes an async function; {_name_of(func)}() returned {coro!r}, "
+                f"which is no coroutine; for a blocking function write "
+                f"start_soon(offload, {_name_of(func)}, …)"
+            )
+        return self.create_task(
+            coro, name=_name_of(func) if name is None else name, daemon=daemon
+        )
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: object = None,
+        context: Context | None = None,
+        daemon: bool = False,
+    ) -> TaskHandle[T]:
+        """Start *coro* as a task; as `start_soon`, for a coroutine that is made already.
+
+        Args:
+            coro: A coroutine; closed if the task cannot be started.
+            name: What to call the task; default, the coroutine's qualified name.
+            context: The `contextvars.Context` to run in; default, a copy of the caller's.
+            daemon: True for a task that does not keep the group open.
+        """
+        if _observe.observer is not None:
+            name = getattr(coro, "__qualname__", None) if name is None else name
+            coro = _observe.observer.spawned(coro, str(name), self)
+        handle = self._group.create_task(coro, name=name, context=context)
+        self._keep(handle, daemon)
+        return handle
+
+    @overload
+    async def start(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        *args: object,
+        name: object = None,
+        return_handle: Literal[False] = ...,
+        daemon: bool = False,
+    ) -> Any: ...
+
+    @overload
+    async def start(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        *args: object,
+        name: object = None,
+        return_handle: Literal[True],
+        daemon: bool = False,
+    ) -> TaskHandle[T, Any]: ...
+
+    async def start(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        *args: object,
+        name: object = None,
+        return_handle: bool = False,
+        daemon: bool = False,
+    ) -> Any:
+        """Start a task and wait until it calls ``task_status.started(value)``.
+
+        A failure before that call is raised here; one after it fails the group. Cancelling
+        the caller before it cancels the task.
+
+        Args:
+            func: An async function that takes ``task_status`` as a keyword argument.
+            name: What to call the task; default, the function's qualified name.
+            return_handle: True for the handle, whose ``start_value`` is the value.
+            daemon: True for a task that does not keep the group open.
+
+        Returns:
+            The value given to ``started()``, or the handle.
+
+        Raises:
+            RuntimeError: If the task ends without calling ``started()``.
+        """
+        refuse_coroutine("start", func)
+        name = _name_of(func) if name is None else name
+        failure: BaseException | None = None
+
+        async def watched(*args: object, task_status: TaskStatus[Any]) -> T:
+            nonlocal failure
+            try:
+                coro = func(*args, task_status=task_status)
+                if _observe.observer is not None:
+                    coro = _observe.observer.spawned(coro, str(name), self)
+                return await coro
+            except BaseException as error:
+                failure = error
+                raise
+
+        try:
+            handle = await self._group.start(watched, *args, name=name, return_handle=True)
+        except get_cancelled_exc_class():
+            # The caller was cancelled, and on asyncio the failure of a task that was
+            # cancelled with it goes nowhere.
+            if failure is not None:
+                self._unstarted.append(failure)
+            raise
+        finally:
+            failure = None  # an error whose frames hold it is a reference cycle
+        self._keep(handle, daemon)
+        return handle if return_handle else handle.start_value
+
+    def _keep(self, handle: TaskHandle[Any, Any], daemon: bool) -> None:
+        if not daemon:
+            self._tasks.add(handle)
+        else:
+            self._daemons.add(handle)
+            if self._body_done:
+                handle.cancel()
+
+    # --- the block -------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(  # type: ignore[override]  # see "names bound in the block" in docs/design
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        cut_off = exc
+        if self._daemons.handles:
+            if cut_off is None:
+                cut_off = await self._wait_for_tasks()
+            self._body_done = True
+            for daemon in self._daemons.handles:
+                daemon.cancel()
+        self._body_done = True
+        if not self._first and cut_off is exc:
+            return await self._group.__aexit__(exc_type, exc, traceback)
+
+        try:
+            ended_well = await self._group.__aexit__(type(cut_off), cut_off, traceback)
+            raised = None if ended_well else cut_off
+        except BaseException as error:
+            raised = error
+        if raised is None:
+            return True
+        try:
+            if self._first and (failures := self._failures(raised, exc)):
+                await _settle()
+                raised = first_of(failures, self._tasks.names() | self._daemons.names())
+            context = raised.__context__
+            try:
+                raise raised
+            finally:
+                raised.__context__ = context  # Python put the body's error here
+        finally:
+            del raised, exc, cut_off  # an error whose frames hold it is a reference cycle
+
+    async def _wait_for_tasks(self) -> BaseException | None:
+        """Wait as the body's last act; what ends the wait early ends the body."""
+        try:
+            while pending := self._tasks.unfinished():  # may grow while we wait
+                for handle in pending:
+                    await handle.wait()
+        except BaseException as error:
+            return error
+        return None
+
+    def _failures(
+        self, raised: BaseException, body: BaseException | None
+    ) -> list[BaseException]:
+        """Every failure of this group in the order recorded, and those anyio dropped."""
+        ours = isinstance(raised, BaseExceptionGroup) and raised is not body
+        errors = list(raised.exceptions) if ours else [raised]
+        # A native cancellation in the last checkpoint of anyio's exit drops what it recorded.
+        known = set(map(id, errors))
+        dropped = [body, *self._unstarted, *self._tasks.errors(), *self._daemons.errors()]
+        errors += [error for error in dropped if error is not None and id(error) not in known]
+        cancelled = get_cancelled_exc_class()
+        real = (without(cancelled, error) for error in errors)
+        return distinct(error for error in real if error is not None)
+
+
+class _Unfinished:
+    """The handles of tasks that have not ended, or have failed; others are dropped in time.
+
+    At most about as many finished ones are kept as there are unfinished, so a group that
+    starts tasks for years stays small.
+    """
+
+    __slots__ = ("_room", "handles")
+
+    def __init__(self) -> None:
+        self.handles: list[TaskHandle[Any, Any]] = []
+        self._room = 32
+
+    def add(self, handle: TaskHandle[Any, Any]) -> None:
+        self.handles.append(handle)
+        if len(self.handles) > self._room:
+            dropped = (TaskHandle.Status.FINISHED, TaskHandle.Status.CANCELLED)
+            # in place: the group may be walking the list
+            self.handles[:] = [h for h in self.handles if h.status not in dropped]
+            self._room = 2 * len(self.handles) + 32
+
+    def unfinished(self) -> list[TaskHandle[Any, Any]]:
+        return [handle for handle in self.handles if handle.status in _UNFINISHED]
+
+    def errors(self) -> list[BaseException]:
+        failed = TaskHandle.Status.FAILED
+        return [
+            handle.exception
+            for handle in self.handles
+            if handle.status is failed and handle.exception is not None
+        ]
+
+    def names(self) -> dict[int, str]:
+        """Whose failure it is, by the id() of what the group would call that failure."""
+        failed = TaskHandle.Status.FAILED
+        cancelled = get_cancelled_exc_class()
+        return {
+            id(error): handle.name
+            for handle in self.handles
+            if handle.status is failed and handle.exception is not None
+            and (real := without(cancelled, handle.exception)) is not None
+            for error in distinct([real])
+        }
+
+
+async def _settle() -> None:
+    """Pass one shielded checkpoint, however many native cancellations strike in it.
+
+    A coroutine that a cancellation resumed has the `__context__` of what it raises
+    overwritten in each frame on the way out; one that was resumed in peace has not.
+    """
+    cancelled = get_cancelled_exc_class()
+    while True:
+        try:
+            return await cancel_shielded_checkpoint()
+        except cancelled:
+            continue
+
+
+def refuse_coroutine(call: str, func: object, rest: str = "its arguments") -> None:
+    """Explain ``start_soon(fetch(1))``, and close the coroutine that it made."""
+    if isinstance(func, Coroutine):
+        name = getattr(func, "__name__", "func")
+        func.close()
+        raise TypeError(
+            f"{call}() takes the function and {rest}: "
+            f"write {call}({name}, …), not {call}({name}(…))"
+        )
+
+
+def _name_of(func: Callable[..., object]) -> str:
+    name = getattr(func, "__qualname__", None) or repr(func)
+    module = getattr(func, "__module__", None)
+    return f"{module}.{name}" if module else name
+

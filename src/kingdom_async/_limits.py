@@ -1,0 +1,195 @@
+"""How much at once, and how much a second.
+
+Rule: both limits may live at module level and serve any number of runs, one after the
+other, on any backend: what is borrowed or waited for is kept per run.
+"""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from anyio import CapacityLimiter, CapacityLimiterStatistics, Lock, current_time, sleep_until
+from anyio.lowlevel import current_token
+
+T = TypeVar("T")
+
+
+class _PerRun(Generic[T]):
+    """One value per run; forgotten with the run, or with this object, as either ends."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: WeakKeyDictionary[object, T] = WeakKeyDictionary()
+
+    def get(self) -> T | None:
+        return self._values.get(current_token().native_token)
+
+    def set(self, value: T) -> T:
+        self._values[current_token().native_token] = value
+        return value
+
+
+class Limiter(CapacityLimiter):
+    """A capacity limiter with a name, which may be made anywhere and used by any run.
+
+    An `anyio.CapacityLimiter`: it goes wherever one of those goes, and ``async with
+    limiter:`` borrows a token for the block. Where the limiter is made inside the run that
+    uses it and needs no name, anyio's is enough.
+
+    Args:
+        tokens: How many may be borrowed at once; ``math.inf`` for no limit.
+        name: What errors and traces call it; default, its number of tokens.
+
+    Example:
+        >>> DATABASE = ka.Limiter(5, name="database")
+        >>> rows = await ka.offload(query, sql, limiter=DATABASE)
+    """
+
+    __slots__ = ("_runs", "_tokens", "name")
+
+    def __new__(cls, tokens: float, *, name: str | None = None) -> Limiter:
+        return object.__new__(cls)
+
+    def __init__(self, tokens: float, *, name: str | None = None) -> None:
+        if tokens != math.inf and not isinstance(tokens, int):
+            raise TypeError(f"tokens must be a whole number or math.inf, not {tokens!r}")
+        if tokens < 1:
+            raise ValueError(
+                f"tokens must be 1 or more, not {tokens!r}; with none, every caller would hang"
+            )
+        self._tokens = tokens
+        self.name = f"Limiter({tokens})" if name is None else name
+        self._runs: _PerRun[CapacityLimiter] = _PerRun()
+
+    @property
+    def current(self) -> CapacityLimiter:
+        """The anyio limiter that counts for the run of the caller."""
+        return self._runs.get() or self._runs.set(CapacityLimiter(self._tokens))
+
+    def __repr__(self) -> str:
+        return f"<Limiter {self.name!r} tokens={self._tokens}>"
+
+    async def __aenter__(self) -> None:
+        await self.current.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.current.release()
+
+    @property
+    def total_tokens(self) -> float:
+        """How many tokens there are. Setting it changes this run and the ones after it."""
+        return self.current.total_tokens
+
+    @total_tokens.setter
+    def total_tokens(self, value: float) -> None:
+        self.current.total_tokens = value
+        self._tokens = value
+
+    @property
+    def borrowed_tokens(self) -> int:
+        return self.current.borrowed_tokens
+
+    @property
+    def available_tokens(self) -> float:
+        return self.current.available_tokens
+
+    def acquire_nowait(self) -> None:
+        self.current.acquire_nowait()
+
+    def acquire_on_behalf_of_nowait(self, borrower: object) -> None:
+        self.current.acquire_on_behalf_of_nowait(borrower)
+
+    async def acquire(self) -> None:
+        await self.current.acquire()
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await self.current.acquire_on_behalf_of(borrower)
+
+    def release(self) -> None:
+        self.current.release()
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self.current.release_on_behalf_of(borrower)
+
+    def statistics(self) -> CapacityLimiterStatistics:
+        return self.current.statistics()
+
+
+class RateLimit:
+    """At most *per_second* starts a second, shared by all who use it.
+
+    ``async with limit:`` waits for its turn; turns come in the order asked for. Cancelling a
+    waiter gives its turn to the next one. Only the start is limited, not how long the block
+    takes: for that use a `Limiter`.
+
+    Args:
+        per_second: Starts a second; 0.1 is one every ten seconds.
+        burst: How many may start at once after a pause.
+
+    Example:
+        >>> GITHUB = ka.RateLimit(10)
+        >>> async with GITHUB:
+        ...     await call_github()
+    """
+
+    __slots__ = ("_burst", "_per_second", "_runs")
+
+    def __init__(self, per_second: float, *, burst: int = 1) -> None:
+        if not 0 < per_second < math.inf:
+            raise ValueError(
+                f"per_second must be more than 0, not {per_second!r}; "
+                "for no limit leave the RateLimit out"
+            )
+        if not isinstance(burst, int) or burst < 1:
+            raise ValueError(f"burst must be a whole number, 1 or more, not {burst!r}")
+        self._per_second = per_second
+        self._burst = burst
+        self._runs: _PerRun[_Turns] = _PerRun()
+
+    def __repr__(self) -> str:
+        return f"<RateLimit {self._per_second:g} a second, burst={self._burst}>"
+
+    async def __aenter__(self) -> None:
+        turns = self._runs.get() or self._runs.set(_Turns(self._per_second, self._burst))
+        await turns.take()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class _Turns:
+    """When the next start is due. (The generic cell rate algorithm, ITU-T I.371.)"""
+
+    __slots__ = ("_burst", "_first", "_lock", "_per_second", "_taken")
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._lock = Lock()
+        # Turn n is due at first + n / per_second: counted, so that no rounding adds up.
+        self._first = -math.inf
+        self._taken = 0
+
+    async def take(self) -> None:
+        async with self._lock:
+            due = self._first + (self._taken - self._burst + 1) / self._per_second
+            if due > current_time():
+                await sleep_until(due)
+            now = current_time()
+            if self._first + self._taken / self._per_second < now:
+                self._first, self._taken = now, 0  # turns not used in time lapse
+            self._taken += 1

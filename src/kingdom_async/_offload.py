@@ -1,0 +1,220 @@
+"""Blocking functions in threads, in processes, or wherever an executor runs them.
+
+Rule: a call holds its token until the function has really ended, whatever became of the task
+that asked for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import CancelledError as FutureCancelled
+from contextlib import suppress
+from functools import partial
+from pickle import PicklingError
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+from anyio import (
+    BrokenWorkerProcess,
+    CancelScope,
+    CapacityLimiter,
+    Event,
+    RunFinishedError,
+    get_cancelled_exc_class,
+    to_process,
+    to_thread,
+)
+from anyio.lowlevel import checkpoint_if_cancelled, current_token
+
+from ._errors import OffloadError
+from ._failures import log_failure
+from ._groups import refuse_coroutine
+from ._limits import Limiter
+from ._pickled import call_pickled, pickle_call, unpickle_outcome
+from ._scopes import cancelled_natively
+from ._thread_calls import ThreadCall, is_async, name_of, stopped_iteration
+
+if sys.version_info >= (3, 11):
+    from typing import TypeVarTuple, Unpack
+else:
+    from typing_extensions import TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+_PICKLE_FAILED = re.compile(r"(?i)can('t|not) (un)?pickle|pickl(e|ing) error")
+
+Where: TypeAlias = Literal["thread", "process"] | Executor
+
+
+async def offload(
+    func: Callable[[Unpack[Args]], T],
+    *args: Unpack[Args],
+    to: Where = "thread",
+    limiter: CapacityLimiter | None = None,
+    abandon_on_cancel: bool = False,
+) -> T:
+    """Run the blocking ``func(*args)`` elsewhere while the event loop goes on.
+
+    Cancelling waits for the function, and a result that arrives late is returned; in a thread
+    the function may ask ``check_cancelled()`` and stop early. An executor call that has not
+    started is withdrawn. A native cancellation (``asyncio.wait_for``, ``asyncio.timeout``,
+    ``Task.cancel()``) cannot be held back and counts as abandoning. The failure of an
+    abandoned call is logged.
+
+    Threads get a copy of the caller's context variables and may call back with
+    ``from_thread``. Processes and executors have neither. A process imports the program's main
+    file again, so that file must start with ``if __name__ == "__main__":``.
+
+    A thread that calls back into the loop (``from_thread.run``) and from there offloads again
+    under the same exhausted limiter would wait for itself. That is detected where the call
+    back itself awaits `offload`, and not where it starts other tasks that do.
+
+    Args:
+        func: An ordinary function; *args* are its positional arguments.
+        to: ``"thread"``, ``"process"``, or any `concurrent.futures.Executor` (a pool of
+            loky's, the ``get_executor()`` of a dask client).
+        limiter: A `Limiter`, or one of anyio's; its token is held until the function has
+            ended, abandoned or not. Default: anyio's limiter for threads or processes.
+            An executor has its own number of workers and takes none.
+        abandon_on_cancel: True to let a cancelled caller go at once. A thread runs on; a
+            process is killed.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        Exception: What the function raises.
+        OffloadError: If it could not be sent there, or its outcome not brought back.
+        LimiterDeadlock: If waiting for a token would never end.
+
+    Example:
+        >>> rows = await ka.offload(query, "select 1", limiter=DATABASE)
+    """
+    refuse_coroutine("offload", func)
+    if not callable(func):
+        raise TypeError(f"offload() takes a function and its arguments, not {func!r}")
+    if to == "thread":
+        return await _in_thread(func, args, limiter, abandon_on_cancel)
+    if inspect.iscoroutinefunction(func):
+        raise is_async("offload", func, f"await {name_of(func)}(…)")
+    if to == "process":
+        return await _in_process(func, args, limiter, abandon_on_cancel)
+    if not isinstance(to, Executor):
+        raise ValueError(
+            f"to must be 'thread', 'process' or a concurrent.futures.Executor, not {to!r}"
+        )
+    if limiter is not None:
+        raise ValueError(
+            "limiter= is for threads and processes; an executor has its own number of "
+            "workers, so leave the limiter out, or write: async with limiter: await offload(…)"
+        )
+    return await _in_executor(to, func, args, abandon_on_cancel)
+
+
+async def _in_thread(
+    func: Callable[..., T],
+    args: tuple[Any, ...],
+    limiter: CapacityLimiter | None,
+    abandon: bool,
+) -> T:
+    if limiter is None:
+        limiter, name = to_thread.current_default_thread_limiter(), "the default thread limiter"
+    elif isinstance(limiter, Limiter):
+        limiter, name = limiter.current, repr(limiter.name)
+    else:
+        name = repr(limiter)
+    call = ThreadCall(func, args, limiter, name)
+    try:
+        return await to_thread.run_sync(
+            call.run, abandon_on_cancel=abandon, limiter=cast(CapacityLimiter, call)
+        )
+    except get_cancelled_exc_class():
+        call.abandon()
+        raise
+
+
+async def _in_process(
+    func: Callable[..., T],
+    args: tuple[Any, ...],
+    limiter: CapacityLimiter | None,
+    abandon: bool,
+) -> T:
+    payload = pickle_call(func, args, name_of(func))
+    try:
+        outcome = await to_process.run_sync(
+            call_pickled, payload, cancellable=abandon, limiter=limiter
+        )
+    except BrokenWorkerProcess as error:
+        raise OffloadError(
+            f"offload({name_of(func)}, to='process'): the worker process broke. It imports the "
+            "program's main file again: is what starts the program there under "
+            "'if __name__ == \"__main__\":'?"
+        ) from error
+    return cast(T, unpickle_outcome(outcome, name_of(func)))
+
+
+async def _in_executor(
+    executor: Executor, func: Callable[..., T], args: tuple[Any, ...], abandon: bool
+) -> T:
+    await checkpoint_if_cancelled()
+    future = executor.submit(func, *args)
+    done = Event()
+    future.add_done_callback(_waker(done))
+    cancelled = get_cancelled_exc_class()
+    try:
+        try:
+            await done.wait()
+        except cancelled:
+            if future.cancel() or abandon or cancelled_natively():
+                raise
+            with CancelScope(shield=True):
+                await done.wait()
+    except cancelled:
+        future.add_done_callback(partial(_log_abandoned, name_of(func)))
+        raise
+    return _outcome(future, func)
+
+
+def _waker(event: Event) -> Callable[[object], None]:
+    """A function that sets *event* from any thread, even after the run has ended."""
+    token = current_token()
+
+    def wake(_: object) -> None:
+        with suppress(RunFinishedError):
+            token.backend_class.run_sync_soon(event.set, (), token.native_token)
+
+    return wake
+
+
+def _log_abandoned(name: str, future: Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log_failure(error, "offload(%s) failed after it was abandoned", name)
+
+
+def _outcome(future: Future[T], func: Callable[..., T]) -> T:
+    """The result of an executor's call; what went wrong on the way gets a sentence."""
+    name = name_of(func)
+    try:
+        return future.result()
+    except StopIteration as stop:
+        raise stopped_iteration(func) from stop
+    except FutureCancelled as error:
+        raise OffloadError(
+            f"offload({name}): the executor cancelled the call; it was shut down meanwhile"
+        ) from error
+    except BrokenExecutor as error:
+        raise OffloadError(
+            f"offload({name}): the executor broke: a worker died, or the call or its outcome "
+            "cannot be pickled; give a function from the top level of a module, and plain data"
+        ) from error
+    except Exception as error:
+        if isinstance(error, PicklingError) or _PICKLE_FAILED.search(str(error)):
+            raise OffloadError(
+                f"offload({name}): the call or its outcome cannot be pickled ({error}); "
+                "give a function from the top level of a module, and plain data"
+            ) from error
+        raise

@@ -1,0 +1,79 @@
+"""A call and its outcome as bytes, so that what cannot be pickled gets a sentence.
+
+Rule: what crosses to another process here is bytes, made and read by this file on both sides.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ._errors import OffloadError
+from ._failures import add_note, short_repr
+
+
+def pickle_call(func: Callable[..., object], args: tuple[Any, ...], name: str) -> bytes:
+    """The call, ready for `call_pickled`."""
+    try:
+        return pickle.dumps((func, args), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise OffloadError(
+            f"offload({name}, to='process'): the call cannot be pickled ({error}); "
+            "give a function from the top level of a module, and plain data"
+        ) from error
+
+
+def call_pickled(payload: bytes) -> bytes:
+    """In the worker process: run the call, and return its outcome for `unpickle_outcome`."""
+    try:
+        func, args = pickle.loads(payload)
+    except Exception as error:
+        return _explained(
+            f"the call cannot be found there ({error}); define the function at the top level "
+            "of a module, and outside of 'if __name__ == \"__main__\":'"
+        )
+    try:
+        value = func(*args)
+    except StopIteration:
+        return _explained(
+            "it raised StopIteration, which cannot pass through an await; catch it in the "
+            "function, or give next() a default"
+        )
+    except Exception as error:
+        return pickle_error(error)
+    try:
+        return pickle.dumps(("value", value), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return _explained(
+            f"its result {short_repr(value)} cannot be pickled ({error}); return plain data"
+        )
+
+
+def unpickle_outcome(outcome: bytes, name: str) -> Any:
+    """The value the function returned; what it raised is raised."""
+    kind, value = pickle.loads(outcome)
+    if kind == "error":
+        raise value
+    if kind == "explained":
+        raise OffloadError(f"offload({name}, to='process'): {value}")
+    return value
+
+
+def pickle_error(error: Exception) -> bytes:
+    """An error being handled, with its traceback as a note, for `unpickle_outcome`."""
+    add_note(error, f"In the worker process:\n{traceback.format_exc()}")
+    try:
+        outcome = pickle.dumps(("error", error), pickle.HIGHEST_PROTOCOL)
+        pickle.loads(outcome)  # some errors go in and do not come out again
+    except Exception as reason:
+        return _explained(
+            f"it raised {short_repr(error)}, which cannot be pickled ({reason}).\n"
+            + traceback.format_exc()
+        )
+    return outcome
+
+
+def _explained(sentence: str) -> bytes:
+    return pickle.dumps(("explained", sentence), pickle.HIGHEST_PROTOCOL)

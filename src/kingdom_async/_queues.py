@@ -1,0 +1,316 @@
+"""The queue: a buffer with ends, batches, an account of its items, and views as streams.
+
+Rule: an item leaves by being taken, or it is counted and named. Nothing here waits for
+leave itself; that is the buffer's business.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+from anyio import Event, current_time, move_on_at
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from anyio.lowlevel import checkpoint
+
+from ._buffer import Buffer, Overflow, Waiter, check_count
+from ._errors import QueueClosed
+from ._failures import logger
+from ._queue_streams import ReceiveStream, SendStream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class QueueStatistics:
+    """A snapshot of a `Queue`; its counts are since the queue was made."""
+
+    #: Items in it now.
+    size: int
+    #: Items it can hold.
+    maxsize: float
+    #: Most items it held at one time.
+    peak: int
+    #: Items accepted.
+    put: int
+    #: Items handed to consumers, ``drain()`` included.
+    taken: int
+    #: Items refused or pushed out by the overflow policy.
+    dropped: int
+    #: Items discarded when the queue was left with them in it.
+    abandoned: int
+    #: Items for which ``task_done()`` was not called yet.
+    unfinished: int
+    #: Tasks that wait for room.
+    putters: int
+    #: Tasks that wait for items.
+    getters: int
+    #: True once it takes no more items.
+    closed: bool
+
+
+class Queue(Buffer[T]):
+    """A bounded first-in-first-out queue between tasks of one run.
+
+    Any number of tasks may put and get. Order is kept per producer, and those who wait are
+    served in the order they came. An operation that need not wait does not go through the
+    event loop, except every 64th put and every 64th get of the queue, so that a fast pair
+    starves nobody and sees cancellation. One that waits is a checkpoint. A cancelled `put`
+    has not put and a cancelled `get` has taken nothing, whoever cancelled and however.
+
+    `producing` ends the stream of items. Between threads use the standard library's ``queue``;
+    in a thread of `offload`, ``from_thread.run(queue.put, item)``.
+
+    Args:
+        maxsize: How many items it holds; at least 1. ``math.inf`` for no bound, where memory
+            may grow without one.
+        overflow: What `put` does when it is full: ``"wait"`` for room, ``"drop_new"`` or
+            ``"drop_old"`` (counted in ``statistics().dropped``), ``"error"`` (`QueueFull`).
+        name: What errors, logs and traces call it.
+
+    Example:
+        >>> queue = ka.Queue[str](100)
+        >>> async def produce():
+        ...     with queue.producing():
+        ...         async for line in lines():
+        ...             await queue.put(line)
+        >>> async def consume():
+        ...     async for line in queue:
+        ...         await handle(line)
+    """
+
+    def __init__(
+        self, maxsize: float, *, overflow: Overflow = "wait", name: str | None = None
+    ) -> None:
+        super().__init__(maxsize, overflow, name)
+        self._producers = 0
+        self._producer_error: Exception | None = None
+        self._finished = 0
+        self._joiners: list[Event] = []
+
+    # --- consuming -------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.get()
+        except QueueClosed as error:
+            if error is self._error:
+                raise
+            raise StopAsyncIteration from None
+
+    async def get_batch(self, max_items: int, linger: float = 0) -> list[T]:
+        """Take what is there, up to *max_items*, waiting for the first one.
+
+        Nothing is taken until this returns, so a cancelled call has taken nothing.
+
+        Args:
+            max_items: The most to take; at least 1.
+            linger: Seconds to wait for more, counted from the first item there. A full buffer
+                ends the wait, and so does the close of the queue.
+
+        Returns:
+            At least one item.
+
+        Raises:
+            QueueClosed: As `get`.
+        """
+        check_count("max_items", max_items, "a batch is as large as what is there, up to that")
+        await self._wait_to_take("get_batch")
+        if linger > 0:
+            while not await self._linger(max_items, current_time() + linger):
+                await self._wait_to_take("get_batch")  # another task took them all
+        return self._take(max_items)
+
+    async def batches(self, max_items: int, linger: float = 0) -> AsyncIterator[list[T]]:
+        """Iterate over the items in lists, as `get_batch` returns them, until the close.
+
+        Example:
+            >>> async for rows in queue.batches(500, linger=0.2):
+            ...     await insert(rows)
+        """
+        while True:
+            try:
+                batch = await self.get_batch(max_items, linger)
+            except QueueClosed as error:
+                if error is self._error:
+                    raise
+                return
+            yield batch
+
+    async def _linger(self, max_items: int, deadline: float) -> bool:
+        """Wait until a batch is full or it is time; False if there is nothing to take then.
+
+        The first item, which we have leave to take, is free for others meanwhile: to hold it
+        would be to lose it when we are cancelled.
+        """
+        waiter = Waiter(min(max_items, self.maxsize))
+        self._lingerers.append(waiter)
+        self._hand_out()
+        try:
+            with move_on_at(deadline):
+                await waiter.event.wait()
+        finally:
+            self._lingerers.remove(waiter)
+            self._retune()
+        return self._can_take()
+
+    def drain(self) -> list[T]:
+        """Take, on purpose, all that no waiting task has leave to take; it counts as done."""
+        taken = self._take(len(self._items))
+        self._finish(len(taken))
+        return taken
+
+    # --- the end ---------------------------------------------------------------------
+
+    @contextmanager
+    def producing(self) -> Iterator[None]:
+        """The block of one producer; the last such block to be left closes the queue.
+
+        The first ``Exception`` that one of the blocks raised goes to the consumers, after what
+        was put: it is what `close` is called with. A cancelled block closes without one.
+        Where producers start one after the other, open one block around all of them, so that
+        the first to end is not the last.
+
+        Raises:
+            QueueClosed: On entry, if the queue is closed.
+        """
+        self._check_open("producing")
+        self._producers += 1
+        try:
+            yield
+        except Exception as error:
+            self._producer_error = self._producer_error or error
+            raise
+        finally:
+            self._producers -= 1
+            if not self._producers:
+                self.close(self._producer_error)
+                self._producer_error = None
+
+    async def __aenter__(self) -> Queue[T]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Close for both sides. What nobody took is logged, and counted as abandoned."""
+        if left := self._discard():
+            self._wake_joiners()
+            self._log_left(left)
+
+    def __del__(self) -> None:
+        left = len(getattr(self, "_items", ()))  # __init__ may have raised
+        if left:
+            self._log_left(left)
+            warnings.warn(
+                f"{self._title()} was dropped with {left} items in it; drain() takes them, "
+                "'async with' discards them",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+    def _log_left(self, left: int) -> None:
+        logger.warning("%s: %d items were put and never taken", self._title(), left)
+
+    # --- accounts --------------------------------------------------------------------
+
+    def task_done(self) -> None:
+        """Say that the work on one item taken is done; `join` waits for that.
+
+        Raises:
+            ValueError: If it is called more often than items were put.
+        """
+        if self._finished >= self._put_count:
+            raise ValueError(
+                f"task_done() on {self!r}, called more often than items were put; "
+                "call it once for each item taken"
+            )
+        self._finish(1)
+
+    async def join(self) -> None:
+        """Wait until `task_done` was called for every item put.
+
+        Raises:
+            QueueClosed: If some were discarded, so that this can never be.
+        """
+        self._check_run("join")
+        await checkpoint()
+        while self._finished < self._put_count:
+            event = Event()
+            self._joiners.append(event)
+            try:
+                await event.wait()
+            finally:
+                self._joiners.remove(event)
+            if self._abandoned:
+                break
+        if self._abandoned:
+            raise QueueClosed(
+                f"join() on {self!r}, of which {self._abandoned} items were discarded; "
+                "leave 'async with queue' after join() has returned"
+            )
+
+    def _finish(self, number: int) -> None:
+        self._finished += number
+        if self._finished == self._put_count:
+            self._wake_joiners()
+
+    def _wake_joiners(self) -> None:
+        for event in self._joiners:
+            event.set()
+
+    def qsize(self) -> int:
+        """How many items are in it now."""
+        return len(self._items)
+
+    def statistics(self) -> QueueStatistics:
+        """A snapshot of its size, its counts and who waits."""
+        return QueueStatistics(
+            size=len(self._items),
+            maxsize=self.maxsize,
+            peak=max(self._peak, len(self._items)),
+            put=self._put_count,
+            taken=self._take_count,
+            dropped=self._dropped,
+            abandoned=self._abandoned,
+            unfinished=self._put_count - self._finished,
+            putters=len(self._putters),
+            getters=len(self._getters) + len(self._lingerers),
+            closed=self._closed,
+        )
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the queue was closed with."""
+        return self._error
+
+    @property
+    def discarded(self) -> bool:
+        """True once the consumers' side is closed as well."""
+        return self._discarded
+
+    # --- views -----------------------------------------------------------------------
+
+    @property
+    def send_stream(self) -> ObjectSendStream[T]:
+        """A view for code that sends into an anyio stream; closing it closes the queue."""
+        return SendStream(self)
+
+    @property
+    def receive_stream(self) -> ObjectReceiveStream[T]:
+        """A view for code that receives from an anyio stream; closing it discards the queue."""
+        return ReceiveStream(self)

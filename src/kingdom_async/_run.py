@@ -1,0 +1,157 @@
+"""Starting a program, or settling into a loop that somebody else started.
+
+Rule: whatever is wrong with the call or the settings is said before the loop starts, and a
+Ctrl-C comes out as a bare `KeyboardInterrupt`, whichever loop ran.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import anyio
+import sniffio
+from anyio.to_thread import current_default_thread_limiter
+
+from ._backend import anyio_backend, current_backend
+from ._errors import OffloadError
+from ._interrupts import Interrupts
+from ._settings import Settings, read_settings
+
+if sys.version_info >= (3, 11):
+    from typing import TypeVarTuple, Unpack
+else:
+    from typing_extensions import TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+def run(
+    func: Callable[[Unpack[Args]], Awaitable[T]],
+    *args: Unpack[Args],
+    backend: str | None = None,
+    trace: str | None = None,
+) -> T:
+    """Run ``func(*args)`` in a new event loop and return its result.
+
+    For each setting an argument beats its ``KINGDOM_ASYNC_…`` environment variable, which
+    beats the default. Ctrl-C raises a bare ``KeyboardInterrupt`` once the program has cleaned
+    up; errors in that cleanup are its ``__cause__``. A second Ctrl-C raises at once.
+
+    Args:
+        func: An async function; *args* are its positional arguments.
+        backend: ``"asyncio"``, ``"asyncio+uvloop"`` or ``"trio"``; the variable is
+            ``KINGDOM_ASYNC_BACKEND``, the default asyncio.
+        trace: ``"off"``, ``"life"`` or ``"steps"``, optionally ``":path"`` of a recording; the
+            variable is ``KINGDOM_ASYNC_TRACE``, the default off.
+
+    Raises:
+        ValueError: If a setting is not valid.
+        ImportError: If the backend is not installed.
+        RuntimeError: If an event loop runs in this thread already.
+
+    Example:
+        >>> ka.run(main, "https://example.org", backend="trio")
+    """
+    _refuse_coroutine(func)
+    _refuse_nesting(func)
+    _refuse_second_start()
+    settings = read_settings(backend, trace)
+    name, options = anyio_backend(settings.backend)
+    interrupts = Interrupts()
+
+    async def program() -> T:
+        with interrupts.counted(), _applied(settings):
+            return await func(*args)
+
+    with interrupts.made_bare():
+        return anyio.run(program, backend=name, backend_options=options)
+
+
+@contextmanager
+def environment(*, trace: str | None = None) -> Iterator[None]:
+    """Apply the ``KINGDOM_ASYNC_…`` variables to a loop that somebody else started.
+
+    For programs under uvicorn, hypercorn or a test runner; `run` does it by itself. The block
+    may be the lifespan of an application. All else in the package needs no block.
+
+    Args:
+        trace: As in `run`.
+
+    Raises:
+        ValueError: If a setting is not valid.
+        RuntimeError: If no event loop runs in this thread.
+
+    Warns:
+        UserWarning: If the backend asked for is not the one that runs.
+
+    Example:
+        >>> @asynccontextmanager
+        ... async def lifespan(app):
+        ...     with ka.environment():
+        ...         yield
+    """
+    runs = current_backend()
+    settings = read_settings(trace=trace)
+    if settings.asked is not None and settings.backend != runs:
+        warnings.warn(
+            f"KINGDOM_ASYNC_BACKEND asks for {settings.backend}, but {runs} runs already; "
+            "choose the loop where it is started (uvicorn: --loop)",
+            UserWarning,
+            stacklevel=3,
+        )
+    with _applied(settings):
+        yield
+
+
+@contextmanager
+def _applied(settings: Settings) -> Iterator[None]:
+    """The settings that a running loop takes; as they were before, afterwards."""
+    if settings.threads is None:
+        yield
+        return
+    limiter = current_default_thread_limiter()
+    before = limiter.total_tokens
+    limiter.total_tokens = settings.threads
+    try:
+        yield
+    finally:
+        limiter.total_tokens = before
+
+
+def _refuse_coroutine(func: object) -> None:
+    if isinstance(func, Coroutine):
+        name = getattr(func, "__name__", "main")
+        func.close()
+        raise TypeError(f"run() takes the async function: pass {name}, not {name}()")
+    if inspect.isasyncgenfunction(func) or not callable(func):
+        raise TypeError(f"run() takes an async function and its arguments, not {func!r}")
+
+
+def _refuse_nesting(func: Callable[..., object]) -> None:
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return
+    name = getattr(func, "__qualname__", "main")
+    raise RuntimeError(
+        f"run({name}) inside a running {library} loop; you are in async code already: "
+        f"await it, as in await {name}(…)"
+    )
+
+
+def _refuse_second_start() -> None:
+    """Stop a worker process that, by importing the main file, starts the program again."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "__mp_main__" and frame.f_code.co_name == "<module>":
+            raise OffloadError(
+                "run() was called while a worker process imported the main file; put what "
+                "starts the program under: if __name__ == \"__main__\":"
+            )
+        frame = frame.f_back

@@ -1,0 +1,348 @@
+"""Timeouts, shields, and the time that is left.
+
+Rule: every block here is one cancel scope of anyio's, made when the block is entered, so
+that the clock starts there. What the scopes add is a sentence when time runs out.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, TypeVar
+
+from anyio import CancelScope, current_effective_deadline, current_time
+from anyio.abc import AsyncBackend
+from anyio.lowlevel import current_token
+
+from ._errors import DeadlineExceeded
+from ._failures import logger, without
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+def _seconds(call: str, value: float | None) -> float:
+    """*value* as a number of seconds; None is no limit."""
+    if value is None:
+        return math.inf
+    try:
+        return value + 0.0
+    except TypeError:
+        raise TypeError(
+            f"{call}() takes seconds as a number, or None for no limit, "
+            f"not {value!r}; write {call}(5)"
+        ) from None
+
+
+def _refuse_text_as_shield(call: str, shield: bool) -> None:
+    if isinstance(shield, str):
+        raise TypeError(
+            f"{call}(): the second argument is shield, not {shield!r}; "
+            f"write {call}(…, reason={shield!r})"
+            if call.startswith("fail")
+            else f"{call}(): the second argument is shield, not {shield!r}; "
+            "pass True or False"
+        )
+
+
+class _FailScope(AbstractContextManager[CancelScope]):
+    """The block of `fail_after` and `fail_at`: one scope, and the error at its end."""
+
+    __slots__ = ("_backend", "_delay", "_entered", "_limit", "_reason", "_scope", "_shield")
+
+    _backend: type[AsyncBackend]
+    _scope: CancelScope
+    _entered: float
+
+    def __init__(
+        self, limit: float, *, delay: bool, shield: bool, reason: str | None
+    ) -> None:
+        self._limit = limit
+        self._delay = delay
+        self._shield = shield
+        self._reason = reason
+
+    def __enter__(self) -> CancelScope:
+        self._backend = backend = current_token().backend_class
+        self._entered = now = backend.current_time()
+        self._scope = backend.create_cancel_scope(
+            deadline=now + self._limit if self._delay else self._limit, shield=self._shield
+        )
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        scope = self._scope
+        caught = scope.__exit__(exc_type, exc, traceback)
+        if scope.cancelled_caught and scope.deadline != math.inf:
+            now = self._backend.current_time()
+            if now >= scope.deadline:
+                raise DeadlineExceeded(
+                    self._reason, scope.deadline - self._entered, now - self._entered
+                ) from exc
+        return caught
+
+
+def fail_after(
+    delay: float | None, shield: bool = False, reason: str | None = None
+) -> AbstractContextManager[CancelScope]:
+    """Raise `DeadlineExceeded` unless the block is done within *delay* seconds.
+
+    The block is cancelled at the deadline and the error raised once it has cleaned up. A
+    scope that is cancelled by hand is no timeout, unless its cleanup outlasts the deadline.
+    Differs from anyio's function of this name in two things: the clock starts when the block
+    is entered, and the error can be told from a ``TimeoutError`` raised inside the block.
+
+    Args:
+        delay: Seconds; None for no limit.
+        shield: True to keep cancellation from outside out of the block.
+        reason: What took too long, for the error's message.
+
+    Returns:
+        A context manager that gives the block's `CancelScope`; its ``deadline`` may be moved.
+
+    Raises:
+        DeadlineExceeded: From the end of the block; the cancellation is its cause, and shows
+            the line at which time ran out.
+
+    Example:
+        >>> with ka.fail_after(5, reason="loading the profile"):
+        ...     await load()
+    """
+    _refuse_text_as_shield("fail_after", shield)
+    return _FailScope(_seconds("fail_after", delay), delay=True, shield=shield, reason=reason)
+
+
+def fail_at(
+    deadline: float | None, shield: bool = False, reason: str | None = None
+) -> AbstractContextManager[CancelScope]:
+    """Raise `DeadlineExceeded` unless the block is done by *deadline*.
+
+    As `fail_after`, with a point in time on the loop's clock (see ``current_time()``) in
+    place of a delay.
+
+    Args:
+        deadline: A value of ``current_time()``; None for no limit.
+        shield: True to keep cancellation from outside out of the block.
+        reason: What took too long, for the error's message.
+
+    Raises:
+        DeadlineExceeded: From the end of the block.
+    """
+    _refuse_text_as_shield("fail_at", shield)
+    return _FailScope(_seconds("fail_at", deadline), delay=False, shield=shield, reason=reason)
+
+
+class _DelayedScope(CancelScope):
+    """A cancel scope of anyio's whose clock starts on entry; all else is the scope's own."""
+
+    __slots__ = ("_delay", "_scope")
+
+    def __new__(cls, delay: float, *, shield: bool) -> _DelayedScope:
+        return object.__new__(cls)
+
+    def __init__(self, delay: float, *, shield: bool) -> None:
+        self._delay: float | None = delay
+        self._scope = CancelScope(shield=shield)
+
+    def __enter__(self) -> CancelScope:  # type: ignore[override]  # pyright: ignore
+        if self._delay is not None:
+            self._scope.deadline = current_time() + self._delay
+            self._delay = None
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool:
+        return self._scope.__exit__(exc_type, exc_val, exc_tb)
+
+    def cancel(self, reason: str | None = None) -> None:
+        self._scope.cancel(reason)
+
+    @property
+    def deadline(self) -> float:
+        """When the scope is cancelled; before entry, when it would be if entered now."""
+        if self._delay is not None:
+            return current_time() + self._delay
+        return self._scope.deadline
+
+    @deadline.setter
+    def deadline(self, value: float) -> None:
+        self._delay = None
+        self._scope.deadline = value
+
+    @property
+    def cancel_called(self) -> bool:
+        return self._scope.cancel_called
+
+    @property
+    def cancelled_caught(self) -> bool:
+        return self._scope.cancelled_caught
+
+    @property
+    def shield(self) -> bool:
+        return self._scope.shield
+
+    @shield.setter
+    def shield(self, value: bool) -> None:
+        self._scope.shield = value
+
+
+def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
+    """Leave the block after *delay* seconds and go on behind it.
+
+    As anyio's function of this name, but the clock starts when the block is entered (anyio's
+    starts when the scope is made).
+
+    Args:
+        delay: Seconds; None for no limit.
+        shield: True to keep cancellation from outside out of the block.
+
+    Returns:
+        The scope to enter; ``scope.cancelled_caught`` tells afterwards whether time ran out.
+
+    Example:
+        >>> with ka.move_on_after(1) as scope:
+        ...     await warm_the_cache()
+    """
+    _refuse_text_as_shield("move_on_after", shield)
+    return _DelayedScope(_seconds("move_on_after", delay), shield=shield)
+
+
+def move_on_at(deadline: float | None, shield: bool = False) -> CancelScope:
+    """Leave the block at *deadline* and go on behind it.
+
+    Args:
+        deadline: A value of ``current_time()``; None for no limit.
+        shield: True to keep cancellation from outside out of the block.
+
+    Returns:
+        The scope to enter; ``scope.cancelled_caught`` tells afterwards whether time ran out.
+    """
+    _refuse_text_as_shield("move_on_at", shield)
+    return CancelScope(deadline=_seconds("move_on_at", deadline), shield=shield)
+
+
+async def with_timeout(
+    seconds: float | None, coro: Coroutine[Any, Any, T], *, default: D
+) -> T | D:
+    """The value of *coro*, or *default* if it is not done within *seconds*.
+
+    On timeout the coroutine is cancelled and has cleaned up before this returns. It is closed
+    in every case, started or not. An error it raises is raised.
+
+    Args:
+        seconds: How long it may take; None for no limit.
+        coro: A coroutine, such as ``fetch(url)``.
+        default: What to return when time runs out.
+
+    Example:
+        >>> page = await ka.with_timeout(2, fetch(url), default=None)
+    """
+    if not isinstance(coro, Coroutine):
+        raise TypeError(
+            f"with_timeout() takes a coroutine, not {coro!r}; "
+            "write with_timeout(2, fetch(url), default=None)"
+        )
+    try:
+        with move_on_after(seconds):
+            return await coro
+        return default
+    finally:
+        coro.close()
+
+
+class _Shielded(AbstractContextManager[CancelScope]):
+    """The block of `shielded`: a shield that gives way when the grace has passed."""
+
+    __slots__ = ("_cancelling", "_grace", "_scope")
+
+    _scope: CancelScope
+    _cancelling: bool
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+
+    def __enter__(self) -> CancelScope:
+        backend = current_token().backend_class
+        handled = sys.exc_info()[1]
+        cancelled = backend.cancelled_exception_class()
+        self._cancelling = handled is not None and without(cancelled, handled) is None
+        self._scope = backend.create_cancel_scope(
+            deadline=backend.current_time() + self._grace, shield=True
+        )
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        scope = self._scope
+        caught = scope.__exit__(exc_type, exc, traceback)
+        if not scope.cancelled_caught or (now := current_time()) < scope.deadline:
+            return caught
+        elapsed = now - scope.deadline + self._grace
+        late = DeadlineExceeded("cleanup under shielded()", self._grace, elapsed)
+        if not self._cancelling:
+            raise late from exc
+        logger.error("%s; the cancellation goes on", late, exc_info=exc)
+        return caught
+
+
+def shielded(grace: float) -> AbstractContextManager[CancelScope]:
+    """Let cleanup finish: cancellation from outside does not reach in, for *grace* seconds.
+
+    Without a bound, a cleanup that hangs outlives every deadline around it; so the grace is
+    required, and ``math.inf`` must be written out. What the grace cuts off raises
+    `DeadlineExceeded`, chained to an error under way. Only while a cancellation is being
+    handled (in a ``finally`` or ``except`` that it passes through) is it logged instead, so
+    that the cancellation goes on.
+
+    A native ``asyncio.Task.cancel()``, and so ``asyncio.wait_for`` and ``asyncio.timeout``,
+    goes through any shield: asyncio has no way to hold it back.
+
+    Args:
+        grace: Seconds the block may take.
+
+    Raises:
+        DeadlineExceeded: From the end of the block, if it took longer.
+
+    Example:
+        >>> try:
+        ...     await serve()
+        ... finally:
+        ...     with ka.shielded(5):
+        ...         await save()
+    """
+    if grace is None:
+        raise TypeError("shielded(None): cleanup needs a bound; write shielded(5)")
+    return _Shielded(_seconds("shielded", grace))
+
+
+def remaining() -> float:
+    """Seconds left of the deadline in force for the calling task.
+
+    ``inf`` where there is no deadline, 0 where it has passed or the scope is cancelled.
+    Deadlines outside a shield are not in force inside it.
+
+    Example:
+        >>> await client.get(url, timeout=min(ka.remaining(), 30))
+    """
+    return max(0.0, current_effective_deadline() - current_time())
+
+
+def cancelled_natively() -> bool:
+    """True if the cancellation being handled came from no cancel scope (asyncio only)."""
+    return current_effective_deadline() != -math.inf
