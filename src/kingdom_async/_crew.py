@@ -130,7 +130,8 @@ class Crew(ABC, Generic[T, R]):
         while True:
             if item is WAIT:
                 item = await self._pull_as_idle()
-                place = self.place()
+                if item is not END:
+                    place = self.place()
             if item is END:
                 return
             answer: Any = END

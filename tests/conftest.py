@@ -1,0 +1,31 @@
+"""Every test runs on every backend; KINGDOM_ASYNC_BACKEND picks one of them."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.backends import REAL, backend_and_options, chosen
+
+_HANGS = 120.0  # seconds; a test that takes longer waits for something that never comes
+
+
+@pytest.fixture(params=chosen(REAL))
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return backend_and_options(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Async tests need no mark of their own."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "anyio_backend" in item.fixturenames:
+            item.add_marker(pytest.mark.anyio)
+
+
+@pytest.fixture(autouse=True)
+def _no_hang() -> Iterator[None]:
+    faulthandler.dump_traceback_later(_HANGS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
