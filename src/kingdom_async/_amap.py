@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Generic, TypeVar, overload
 
 from ._buffer import check_count
@@ -108,9 +109,14 @@ class _Collector(Crew[T, R]):
     def source(self, items: Iterator[T]) -> Iterator[T]:
         return items
 
-    def place(self) -> int:
-        self.results.append(None)
-        return len(self.results) - 1
+    def places(self) -> Iterator[int]:
+        append = self.results.append
+        for place in count():
+            append(None)
+            yield place
 
     def failed(self, place: int, error: BaseException) -> Any:
+        raise error
+
+    def broke(self, error: Exception) -> None:
         raise error

@@ -86,8 +86,8 @@ def current_backend() -> str:
 def run_finder() -> Callable[[], object]:
     """A quick function that says which run the caller is in, made for the current backend.
 
-    It returns one object for as long as the run lasts, and None (or another run's object)
-    anywhere else, other threads included.
+    It returns the same object for as long as the run lasts. Elsewhere, other threads included,
+    it returns something else or raises `RuntimeError`.
 
     Raises:
         RuntimeError: If no event loop runs in this thread.
@@ -97,7 +97,4 @@ def run_finder() -> Callable[[], object]:
 
     import trio
 
-    def current_trio_run() -> object:
-        return trio.lowlevel.current_trio_token() if trio.lowlevel.in_trio_run() else None
-
-    return current_trio_run
+    return trio.lowlevel.current_trio_token

@@ -319,13 +319,14 @@ class Buffer(Generic[T]):
 
     def _check_run(self, call: str) -> None:
         """Bind to the run of the first use, and refuse any other."""
-        if self._run is None:
-            try:
+        try:
+            if self._run is None:
                 self._find_run = run_finder()
-            except RuntimeError:
-                return  # filled before any loop runs, when nobody can wait yet
-            self._run = self._find_run()
-        elif self._find_run() is not self._run:
+                self._run = self._find_run()
+            run = self._find_run()
+        except RuntimeError:
+            run = None
+        if run is not self._run:
             raise RuntimeError(
                 f"{call}() on {self!r} outside the run it belongs to; make the Queue in the "
                 "async function that runs (in a thread: from_thread.run(queue.put, item))"

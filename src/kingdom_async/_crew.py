@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from gc import get_referents
+from itertools import chain
 from operator import is_
 from typing import Any, Generic, TypeVar
 
@@ -21,13 +23,14 @@ from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup, refuse_coroutine
 from ._limits import RateLimit
 from ._scopes import cancelled_natively
-from ._sources import END, WAIT, Feed, check_items
+from ._sources import Feed, check_items
 from ._thread_calls import name_of
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _TURN = 64
+_NOTHING: Any = object()
 
 
 class Crew(ABC, Generic[T, R]):
@@ -65,12 +68,16 @@ class Crew(ABC, Generic[T, R]):
         """The items, as the workers are to pull them."""
 
     @abstractmethod
-    def place(self) -> int:
-        """The place of the item that was just pulled."""
+    def places(self) -> Iterator[int]:
+        """The places of the items, in the order in which they are pulled."""
 
     @abstractmethod
     def failed(self, place: int, error: BaseException) -> Any:
-        """Raise *error*, or return what is to be delivered in its place."""
+        """Raise the error of an item, or return what is to be delivered in its place."""
+
+    @abstractmethod
+    def broke(self, error: Exception) -> None:
+        """What failed is not an item: raise the error, or say it after all items."""
 
     # --- the work --------------------------------------------------------------------
 
@@ -79,12 +86,14 @@ class Crew(ABC, Generic[T, R]):
         if isinstance(self._items, AsyncIterable):
             feed = Feed(self._items)
             group.start_soon(feed.pull, name=f"{self.name} source")
-            self._source = self.source(feed)
+            source = self.source(feed)
         else:
-            self._source = self.source(iter(self._items))
+            source = self.source(iter(self._items))
+        self._more: Callable[[], Awaitable[bool]] = getattr(source, "more", _over)
+        # zip() pulls from left to right: only an item that is there is given a place
+        self._pulled = zip(source, self.places(), strict=False)
         self._group = group
         self._context = copy_context()
-        self._values = [*self._context.values()]
         batch = 1
         while self._started < self._limit:
             if self._idle:  # the next item is for a worker that waits for one
@@ -94,69 +103,61 @@ class Crew(ABC, Generic[T, R]):
                 await checkpoint()
             else:
                 for _ in range(batch):
-                    item = await self._pull()
-                    if item is END:
-                        return
-                    self._start_worker(item, self.place())
-                    if self._started >= self._limit:
+                    while (first := next(self._pulled, None)) is None:
+                        if not await self._more():
+                            return
+                    self._start_worker(first)
+                    if self._started == self._limit:
                         return
                 batch *= 2
                 await checkpoint()
 
-    def _start_worker(self, item: Any, place: int) -> None:
+    def _start_worker(self, *first: tuple[T, int]) -> None:
         self._group.create_task(
-            self._work(item, place),
-            name=f"{self.name}[{self._started}]",
-            context=self._context,
+            self._work(first), name=f"{self.name}[{self._started}]", context=self._context
         )
         self._started += 1
 
-    async def _work(self, item: Any, place: int) -> None:
+    async def _work(self, first: Iterable[tuple[T, int]]) -> None:
         try:
-            await self._work_until_touched(item, place)
+            await self._work_until_touched(first)
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
-            place = self.place()  # it struck between two items
-            error = task_cancelled(self.name, "a worker", error)
-            self.deliver(place, self.failed(place, error))
+            self.broke(task_cancelled(self.name, "a worker", error))
 
-    async def _work_until_touched(self, item: Any, place: int) -> None:
+    async def _work_until_touched(self, first: Iterable[tuple[T, int]]) -> None:
         """Serve items until there are no more, or one has changed a context variable."""
-        func, deliver, source, rate = self._func, self.deliver, self._source, self._rate
-        values = self._values
-        size = len(values)
+        func, deliver, rate = self._func, self.deliver, self._rate
+        variables = variables_of(copy_context())
         until_yield = _TURN
+        pulled: Iterable[tuple[T, int]] = chain(first, self._pulled)
         while True:
-            if item is WAIT:
-                item = await self._pull_as_idle()
-                if item is not END:
-                    place = self.place()
-            if item is END:
-                return
-            answer: Any = END
-            try:
-                if rate is not None:
-                    await rate.__aenter__()
-                answer = func(item)
-                value: Any = await answer
-            except BaseException as error:
-                value = self._settle(place, item, answer, error)
-            deliver(place, value)
-            until_yield -= 1
-            if not until_yield:
-                until_yield = _TURN
-                self._giving_way += 1
+            for item, place in pulled:
+                answer: Any = _NOTHING
                 try:
-                    await checkpoint()
-                finally:
-                    self._giving_way -= 1
-            now = copy_context()
-            if len(now) != size or not all(map(is_, now.values(), values)):
-                return self._start_worker(WAIT, -1)
-            item = next(source, END)
-            if item is not WAIT and item is not END:
-                place = self.place()
+                    if rate is not None:
+                        await rate.__aenter__()
+                    answer = func(item)
+                    value: Any = await answer
+                except BaseException as error:
+                    value = self._settle(place, item, answer, error)
+                deliver(place, value)
+                if variables_of(copy_context()) is not variables:
+                    if not same_values(copy_context(), self._context):
+                        return self._start_worker()
+                    variables = variables_of(copy_context())
+                until_yield -= 1
+                if not until_yield:
+                    until_yield = _TURN
+                    self._giving_way += 1
+                    try:
+                        await checkpoint()
+                    finally:
+                        self._giving_way -= 1
+            if not await self._more_while_idle():
+                return
+            pulled = self._pulled
 
     def _settle(self, place: int, item: T, answer: object, error: BaseException) -> Any:
         """What to deliver for an item that raised *error*, unless that ends the call."""
@@ -164,7 +165,7 @@ class Crew(ABC, Generic[T, R]):
             if not cancelled_natively():
                 raise error
             error = task_cancelled(self.name, f"item {place}", error)
-        elif answer is not END and not inspect.isawaitable(answer):
+        elif answer is not _NOTHING and not inspect.isawaitable(answer):
             error = TypeError(
                 f"{self.name} takes an async function, and this one returned "
                 f"{short_repr(answer)}; for a blocking function use offload_map()"
@@ -177,17 +178,25 @@ class Crew(ABC, Generic[T, R]):
         add_note(error, f"while mapping item {place}: {short_repr(item)}")
         return self.failed(place, error)
 
-    async def _pull(self) -> Any:
-        source: Any = self._source
-        while (item := next(source, END)) is WAIT:
-            await source.ready()
-        return item
-
-    async def _pull_as_idle(self) -> Any:
+    async def _more_while_idle(self) -> bool:
         self._idle += 1
         try:
-            return await self._pull()
+            return await self._more()
         finally:
             self._idle -= 1
             if not self._idle:
                 self._none_idle.set()
+
+
+async def _over() -> bool:
+    return False
+
+
+def variables_of(context: Context) -> object:
+    """The mapping inside *context*: another object as soon as a variable was set."""
+    return get_referents(context)[0]
+
+
+def same_values(context: Context, other: Context) -> bool:
+    """True if both hold the very same objects; ``==`` would ask the objects themselves."""
+    return len(context) == len(other) and all(map(is_, context.values(), other.values()))

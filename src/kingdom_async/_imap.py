@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
+from itertools import count
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
@@ -18,7 +19,7 @@ from ._failures import log_failure, task_cancelled
 from ._groups import TaskGroup
 from ._limits import RateLimit
 from ._scopes import cancelled_natively
-from ._sources import END, WAIT, Feed
+from ._sources import Feed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -136,7 +137,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
     def __init__(self, results: _Results, *args: Any) -> None:
         super().__init__(*args)
         self._results = results
-        self._window = _Window[T](2 * int(self._limit), self.fail)
+        self._window = _Window[T](2 * int(self._limit), self.broke)
         self._wake: Event | None = None
         self._over = False
         self.deliver = self._deliver
@@ -150,17 +151,16 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
-            self.fail(task_cancelled(self.name, "the crew", error))
+            self.broke(task_cancelled(self.name, "the crew", error))
         except Exception as error:
-            self.fail(error)
+            self.broke(error)
 
     def source(self, items: Iterator[T]) -> Iterator[T]:
         self._window.items = items
         return self._window
 
-    def place(self) -> int:
-        self._window.pulled += 1
-        return self._window.pulled - 1
+    def places(self) -> Iterator[int]:
+        return count()
 
     def failed(self, place: int, error: BaseException) -> Any:
         if not isinstance(error, Exception):
@@ -168,10 +168,9 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         self._window.end()
         return _Failure(error)
 
-    def fail(self, error: Exception) -> None:
-        """What failed is not an item: the error comes after all that was pulled."""
-        place = self.place()
-        self._deliver(place, self.failed(place, error))
+    def broke(self, error: Exception) -> None:
+        self._window.pulled += 1
+        self._deliver(self._window.pulled - 1, self.failed(-1, error))
 
     def _deliver(self, place: int, value: Any) -> None:
         self._results.put(place, value)
@@ -229,33 +228,36 @@ class _Window(Iterator[T]):
         return self._size + self.consumed - self.pulled - self._coming
 
     def __next__(self) -> T:
-        if self.ended:
-            return cast(T, END)
-        if self._room() <= 0:
-            return cast(T, WAIT)
+        if self.ended or self._room() <= 0:
+            raise StopIteration
         try:
-            item = next(self.items, END)
+            item = next(self.items)
+        except StopIteration:
+            if not isinstance(self.items, Feed):
+                self.end()
+            raise
         except Exception as error:
             self._fail(error)
-            return cast(T, END)
-        if item is END:
-            self.end()
-        return cast(T, item)
+            raise StopIteration from None
+        self.pulled += 1
+        return item
 
-    async def ready(self) -> None:
-        """Wait for what `__next__` said is missing: room, or an item of an async source."""
-        if self._room() > 0:
+    async def more(self) -> bool:
+        """Wait for what is missing: room, or an item of an async source."""
+        if self._room() > 0 and isinstance(self.items, Feed):
             self._coming += 1
             try:
-                await cast(Feed[T], self.items).ready()
+                if not await self.items.more():
+                    self.end()
             finally:
                 self._coming -= 1
-            return
-        sleeper = Event()
-        self._sleepers.append(sleeper)
-        await sleeper.wait()
-        if self._sleepers and (self.ended or self._room() > 0):
-            self._sleepers.popleft().set()  # one wakes the next, as long as there is room
+        elif not self.ended:
+            sleeper = Event()
+            self._sleepers.append(sleeper)
+            await sleeper.wait()
+            if self._sleepers and (self.ended or self._room() > 0):
+                self._sleepers.popleft().set()  # one wakes the next, while there is room
+        return not self.ended
 
     def consume(self) -> None:
         """One result was consumed. Who sleeps is woken when half the window is free."""

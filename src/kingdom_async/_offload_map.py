@@ -23,7 +23,7 @@ from ._groups import TaskGroup, refuse_coroutine
 from ._offload import Where, offload
 from ._pickled import pickle_error, unpickle_outcome
 from ._scopes import cancelled_natively
-from ._sources import END, WAIT, Feed, check_items
+from ._sources import Feed, check_items
 from ._thread_calls import is_async, name_of, stopped_iteration
 
 T = TypeVar("T")
@@ -255,11 +255,12 @@ class _Dispatch(Generic[T]):
             return await offload(_take, self._source, size, limiter=CapacityLimiter(1))
         chunk: list[T] = []
         while len(chunk) < (self._chunksize or 1):
-            while (item := next(self._source, END)) is WAIT:
-                await self._source.ready()
-            if item is END:
+            for item in self._source:
+                chunk.append(item)
                 break
-            chunk.append(item)
+            else:
+                if not await self._source.more():
+                    break
         return chunk
 
     async def _work_off(self, chunk: list[T], first: int) -> float:

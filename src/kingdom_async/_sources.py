@@ -1,7 +1,7 @@
 """Where the items of a bulk call come from.
 
-Rule: ``next(source, END)`` never waits. It gives an item, `END`, or `WAIT` to say that
-``await source.ready()`` comes first. A plain iterator is a source that never says `WAIT`.
+Rule: a source is an iterator that never waits. Where it stops it is over, or it has nothing
+yet, which ``await source.more()`` tells; a plain iterator is over.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 from anyio import CancelScope, Event, current_time, get_cancelled_exc_class
 
@@ -17,9 +17,6 @@ from ._failures import logger, short_repr, task_cancelled
 from ._scopes import cancelled_natively
 
 T = TypeVar("T")
-
-END: Final[Any] = object()
-WAIT: Final[Any] = object()
 
 _CLOSE_GRACE = 10.0
 
@@ -42,17 +39,17 @@ class Feed(Iterator[T]):
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        return END if self._ended else WAIT
+        raise StopIteration
 
-    async def ready(self) -> None:
-        """Ask for one more item, and wait until it or the end is there."""
-        if self._ended:
-            return
-        arrival = Event()
-        self._arrivals.append(arrival)
-        self._wanted += 1
-        self._demand.set()
-        await arrival.wait()
+    async def more(self) -> bool:
+        """Ask for one more item and wait for it; False if the source is over."""
+        if not self._ended:
+            arrival = Event()
+            self._arrivals.append(arrival)
+            self._wanted += 1
+            self._demand.set()
+            await arrival.wait()
+        return not self._ended or bool(self._here) or self._error is not None
 
     async def pull(self) -> None:
         """The task; it ends with the source, which it closes in every case."""
