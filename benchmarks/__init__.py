@@ -1,0 +1,1 @@
+"""What the operations of kingdom_async cost beside those they stand in for."""

@@ -1,0 +1,170 @@
+"""Interleaved rounds of a comparison, on one backend.
+
+Rule: whatever the machine does meanwhile hits all sides alike. Each round gives every side
+its turn, in an order that is reversed from round to round; sides are compared within a round
+and never across. The garbage collector is on, as users have it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from importlib.util import find_spec
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+import anyio
+
+from .comparison import Comparison, Row, Side
+
+_WARM_UP = 100
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {}),
+    "asyncio+uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+def rows_of(
+    comparison: Comparison, backend: str, rounds: int, *, smoke: bool = False
+) -> Iterator[Row | str]:
+    """One row for each other side; a string for one that is left out, saying why."""
+    others: list[Side] = []
+    for side in comparison.others:
+        if backend not in side.loops:
+            continue
+        if side.needs is not None and find_spec(side.needs) is None:
+            yield f"{comparison.operation}: {side.name} is left out, {side.needs} is missing"
+        else:
+            others.append(side)
+    if backend not in comparison.ours.loops:
+        return
+    times = comparison.times
+    if smoke:
+        times = comparison.smoke_times or max(times // 50, 10)
+    sides = [comparison.ours, *others]
+    found = _rounds(comparison, sides, backend, times, rounds)
+    ours, *theirs = ([one[number] for one in found] for number in range(len(sides)))
+    for side, their in zip(others, theirs, strict=True):
+        yield _row(comparison, side, backend, ours, their)
+
+
+def _rounds(
+    comparison: Comparison, sides: list[Side], backend: str, times: int, rounds: int
+) -> list[list[float]]:
+    """For each round, what each of *sides* took; the round that warms up is left out."""
+    measure = _HOW[comparison.how]
+    expected = comparison.outcome(times)
+    found: list[list[float]] = []
+    is_warm = comparison.most_rounds == 1
+    for number in range(rounds + (not is_warm)):
+        if len(found) >= comparison.most_rounds:
+            break
+        one: dict[str, float] = {}
+        for side in sides[:: -1 if number % 2 else 1]:
+            one[side.name], outcome = measure(side, side.loops[backend], times)
+            if outcome != expected:
+                raise AssertionError(
+                    f"{comparison.operation}, {side.name} on {backend}: "
+                    f"came to {outcome!r:.60}, not {expected!r:.60}"
+                )
+        if is_warm:
+            found.append([one[side.name] for side in sides])
+        is_warm = True
+    return found
+
+
+def _row(
+    comparison: Comparison, side: Side, backend: str, ours: list[float], theirs: list[float]
+) -> Row:
+    def relate(our: float, their: float) -> float:
+        return our - their if comparison.relation == "excess" else our / their
+
+    each = list(map(relate, ours, theirs))
+    low, _, high = quantiles(each, method="inclusive") if len(each) > 1 else each * 3
+    return Row(
+        operation=comparison.operation,
+        against=side.name,
+        backend=backend,
+        unit=comparison.unit,
+        relation=comparison.relation,
+        ours=median(ours),
+        theirs=median(theirs),
+        value=median(each),
+        low=low,
+        high=high,
+        best=relate(min(ours), min(theirs)),
+        goal=side.goal_on(backend),
+    )
+
+
+# --- how a side is measured: what it took, and what came out ------------------------------
+
+
+def _on_a_loop(side: Side, loop: str, times: int) -> tuple[float, object]:
+    """Microseconds for each time, in a loop of its own that has run the side before."""
+    run = _coroutine_function(side)
+
+    async def program() -> tuple[float, object]:
+        await run(min(times, _WARM_UP))  # threads have started, code is specialised
+        gc.collect()  # the garbage of the side before is not ours to clear away
+        began = perf_counter()
+        outcome = await run(times)
+        return (perf_counter() - began) / times * 1e6, outcome
+
+    return _run(program, loop)
+
+
+def _as_a_program(side: Side, loop: str, times: int) -> tuple[float, object]:
+    """Milliseconds for each run of ``python -c``."""
+    backend, options = _OPTIONS[loop]
+    source = str(side.run).format(loop=loop, backend=backend, options=options)
+    environ = {name: v for name, v in os.environ.items() if "KINGDOM_ASYNC" not in name}
+    printed = b""
+    began = perf_counter()
+    for _ in range(times):
+        printed += subprocess.run(
+            [sys.executable, "-c", source], check=True, capture_output=True, env=environ
+        ).stdout
+    return (perf_counter() - began) / times * 1e3, printed.decode().split()
+
+
+def _traced_memory(side: Side, loop: str, times: int) -> tuple[float, object]:
+    """Mebibytes at the highest point."""
+    run = _coroutine_function(side)
+
+    async def program() -> tuple[float, object]:
+        await run(_WARM_UP)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            outcome = await run(times)
+            return tracemalloc.get_traced_memory()[1] / 2**20, outcome
+        finally:
+            tracemalloc.stop()
+
+    return _run(program, loop)
+
+
+_HOW: dict[str, Callable[[Side, str, int], tuple[float, object]]] = {
+    "on a loop": _on_a_loop,
+    "as a program": _as_a_program,
+    "traced memory": _traced_memory,
+}
+
+
+def _coroutine_function(side: Side) -> Callable[[int], Awaitable[object]]:
+    assert not isinstance(side.run, str), f"{side.name} is a program"
+    return side.run
+
+
+def _run(
+    program: Callable[[], Awaitable[tuple[float, object]]], loop: str
+) -> tuple[float, object]:
+    backend, options = _OPTIONS[loop]
+    return anyio.run(program, backend=backend, backend_options=options)
