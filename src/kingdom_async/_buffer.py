@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 from anyio import Event
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import current_token
 
 from ._backend import run_finder
 from ._errors import QueueClosed, QueueEmpty, QueueFull
@@ -26,7 +26,7 @@ T = TypeVar("T")
 Overflow = Literal["wait", "drop_new", "drop_old", "error"]
 
 _POLICIES = ("wait", "drop_new", "drop_old", "error")
-_TURN = 64  # an operation that need not wait yields once in so many; a power of two
+_TURN = 64  # an operation that need not wait yields once in so many
 _NEVER = -1
 
 
@@ -77,6 +77,8 @@ class Buffer(Generic[T]):
         self._error: BaseException | None = None
         self._put_count = 0
         self._take_count = 0
+        self._put_turn = _TURN  # the count at which a put gives way to other tasks
+        self._take_turn = _TURN
         self._dropped = 0
         self._abandoned = 0
         self._peak = 0
@@ -93,13 +95,13 @@ class Buffer(Generic[T]):
             QueueFull: If it is full and ``overflow="error"``.
         """
         items = self._items
-        count = self._put_count + 1
+        count = self._put_count
         if (
             len(items) < self._easy_put
-            and count & (_TURN - 1)
+            and count < self._put_turn
             and self._find_run() is self._run
         ):
-            self._put_count = count
+            self._put_count = count + 1
             items.append(item)
         else:
             await self._put_with_care(item)
@@ -120,12 +122,13 @@ class Buffer(Generic[T]):
 
     async def _put_with_care(self, item: T) -> None:
         self._check_run("put")
-        if not (self._put_count + 1) & (_TURN - 1) or not (self._dropped + 1) & (_TURN - 1):
-            await checkpoint()
+        if self._put_count >= self._put_turn:
+            self._put_turn = self._put_count + _TURN
+            await self._checkpoint()
         if self._put_at_once(item, "put"):
             return
         if self.overflow == "error":
-            await checkpoint()  # or a caller that tries again would hold the loop
+            await self._checkpoint()  # or a caller that tries again would hold the loop
             raise QueueFull(
                 f"put() on {self!r}, which is full; choose overflow='wait' for backpressure"
             )
@@ -137,6 +140,7 @@ class Buffer(Generic[T]):
         except BaseException:
             self._give_up(waiter, self._putters)
             raise
+        self._put_turn = self._put_count + _TURN
         self._reserved -= waiter.has_leave
         self._check_open("put")
         self._append(item)
@@ -147,6 +151,7 @@ class Buffer(Generic[T]):
         if len(self._items) + self._reserved >= self.maxsize:
             if self.overflow == "drop_new":
                 self._dropped += 1
+                self._put_turn -= 1  # it was a put as far as turns go
                 return True
             if self.overflow != "drop_old":
                 return False
@@ -171,13 +176,13 @@ class Buffer(Generic[T]):
                 in its place, if there is one.
         """
         items = self._items
-        count = self._take_count + 1
+        count = self._take_count
         if (
             self._easy_get < len(items) <= self._peak
-            and count & (_TURN - 1)
+            and count < self._take_turn
             and self._find_run() is self._run
         ):
-            self._take_count = count
+            self._take_count = count + 1
             return items.popleft()
         await self._wait_to_take("get")
         return self._take(1)[0]
@@ -200,8 +205,9 @@ class Buffer(Generic[T]):
     async def _wait_to_take(self, call: str) -> None:
         """Return when the caller may take an item, which it must do in the same turn."""
         self._check_run(call)
-        if not (self._take_count + 1) & (_TURN - 1):
-            await checkpoint()
+        if self._take_count >= self._take_turn:
+            self._take_turn = self._take_count + _TURN
+            await self._checkpoint()
         if self._can_take():
             return
         self._check_end(call)
@@ -213,6 +219,7 @@ class Buffer(Generic[T]):
         except BaseException:
             self._give_up(waiter, self._getters)
             raise
+        self._take_turn = self._take_count + _TURN
         self._owned -= waiter.has_leave
         self._check_end(call)
 
@@ -323,6 +330,7 @@ class Buffer(Generic[T]):
             if self._run is None:
                 self._find_run = run_finder()
                 self._run = self._find_run()
+                self._checkpoint = current_token().backend_class.checkpoint
             run = self._find_run()
         except RuntimeError:
             run = None

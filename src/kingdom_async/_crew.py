@@ -17,7 +17,7 @@ from operator import is_
 from typing import Any, Generic, TypeVar
 
 from anyio import Event, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import current_token
 
 from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup, refuse_coroutine
@@ -94,13 +94,14 @@ class Crew(ABC, Generic[T, R]):
         self._pulled = zip(source, self.places(), strict=False)
         self._group = group
         self._context = copy_context()
+        self._checkpoint = current_token().backend_class.checkpoint  # no look-up at each call
         batch = 1
         while self._started < self._limit:
             if self._idle:  # the next item is for a worker that waits for one
                 self._none_idle = Event()
                 await self._none_idle.wait()
             elif self._giving_way:  # and so it is for one that never waits
-                await checkpoint()
+                await self._checkpoint()
             else:
                 for _ in range(batch):
                     while (first := next(self._pulled, None)) is None:
@@ -110,7 +111,7 @@ class Crew(ABC, Generic[T, R]):
                     if self._started == self._limit:
                         return
                 batch *= 2
-                await checkpoint()
+                await self._checkpoint()
 
     def _start_worker(self, *first: tuple[T, int]) -> None:
         self._group.create_task(
@@ -129,8 +130,8 @@ class Crew(ABC, Generic[T, R]):
     async def _work_until_touched(self, first: Iterable[tuple[T, int]]) -> None:
         """Serve items until there are no more, or one has changed a context variable."""
         func, deliver, rate = self._func, self.deliver, self._rate
-        variables = variables_of(copy_context())
-        until_yield = _TURN
+        # The mapping inside the context: it is another one as soon as a variable was set.
+        variables = get_referents(copy_context())[0]
         pulled: Iterable[tuple[T, int]] = chain(first, self._pulled)
         while True:
             for item, place in pulled:
@@ -143,16 +144,14 @@ class Crew(ABC, Generic[T, R]):
                 except BaseException as error:
                     value = self._settle(place, item, answer, error)
                 deliver(place, value)
-                if variables_of(copy_context()) is not variables:
+                if get_referents(copy_context())[0] is not variables:
                     if not same_values(copy_context(), self._context):
                         return self._start_worker()
-                    variables = variables_of(copy_context())
-                until_yield -= 1
-                if not until_yield:
-                    until_yield = _TURN
+                    variables = get_referents(copy_context())[0]
+                if not (place + 1) & (_TURN - 1):
                     self._giving_way += 1
                     try:
-                        await checkpoint()
+                        await self._checkpoint()
                     finally:
                         self._giving_way -= 1
             if not await self._more_while_idle():
@@ -190,11 +189,6 @@ class Crew(ABC, Generic[T, R]):
 
 async def _over() -> bool:
     return False
-
-
-def variables_of(context: Context) -> object:
-    """The mapping inside *context*: another object as soon as a variable was set."""
-    return get_referents(context)[0]
 
 
 def same_values(context: Context, other: Context) -> bool:
