@@ -13,10 +13,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import sniffio
+from anyio import get_cancelled_exc_class
+from anyio.abc import AsyncBackend
+from anyio.lowlevel import current_token
 
 BACKENDS = ("asyncio", "asyncio+uvloop", "trio")
 
 _VARIABLE = "KINGDOM_ASYNC_BACKEND"
+_classes: dict[type[BaseException], type[AsyncBackend]] = {}
 _NEEDS = {"asyncio": "asyncio", "asyncio+uvloop": "uvloop", "trio": "trio"}
 
 
@@ -38,7 +42,7 @@ def choose_backend(
         source, name = "backend", argument
     else:
         environ = os.environ if environ is None else environ
-        source, name = _VARIABLE, environ.get(_VARIABLE, "asyncio")
+        source, name = _VARIABLE, environ.get(_VARIABLE) or "asyncio"
     installed = installed_backends()
     if name not in BACKENDS:
         raise ValueError(
@@ -98,3 +102,18 @@ def run_finder() -> Callable[[], object]:
     import trio
 
     return trio.lowlevel.current_trio_token
+
+
+def backend_class() -> type[AsyncBackend]:
+    """anyio's implementation of the backend that runs: what each ``anyio.…`` call looks up.
+
+    As ``current_token().backend_class``, at half the price.
+
+    Raises:
+        RuntimeError: If no event loop runs in this thread.
+    """
+    cancelled = get_cancelled_exc_class()
+    try:
+        return _classes[cancelled]
+    except KeyError:
+        return _classes.setdefault(cancelled, current_token().backend_class)

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
 from anyio import Event
-from anyio.lowlevel import current_token
 
-from ._backend import run_finder
+from ._backend import backend_class, run_finder
 from ._errors import QueueClosed, QueueEmpty, QueueFull
+from ._failures import logger
 
 T = TypeVar("T")
 
@@ -77,8 +77,8 @@ class Buffer(Generic[T]):
         self._error: BaseException | None = None
         self._put_count = 0
         self._take_count = 0
-        self._put_turn = _TURN  # the count at which a put gives way to other tasks
-        self._take_turn = _TURN
+        self._put_turn = _TURN - 1  # the count at which a put gives way to other tasks
+        self._take_turn = _TURN - 1
         self._dropped = 0
         self._abandoned = 0
         self._peak = 0
@@ -107,7 +107,7 @@ class Buffer(Generic[T]):
             await self._put_with_care(item)
 
     def put_nowait(self, item: T) -> None:
-        """Put *item* in without waiting.
+        """Put *item* in without waiting; a loop of these lets no other task run.
 
         Raises:
             QueueFull: If there is no room and ``overflow`` is ``"wait"`` or ``"error"``.
@@ -188,7 +188,7 @@ class Buffer(Generic[T]):
         return self._take(1)[0]
 
     def get_nowait(self) -> T:
-        """Take the next item without waiting.
+        """Take the next item without waiting; a loop of these lets no other task run.
 
         Raises:
             QueueEmpty: If there is no item, or all belong to tasks that waited for them.
@@ -252,20 +252,28 @@ class Buffer(Generic[T]):
             self._putters.popleft().give_leave()
             self._reserved += 1
         for waiter in self._lingerers:
-            if self._closed or size - self._owned >= waiter.wanted:
+            if self._is_enough(waiter.wanted):
                 waiter.event.set()
+        # Not before: an owner that is cancelled leaves its item to those who still wait.
+        if self._closed and not size:
+            while self._getters:
+                self._getters.popleft().event.set()
         self._retune()
+
+    def _is_enough(self, wanted: float) -> bool:
+        return self._closed or len(self._items) - self._owned >= wanted
 
     def _give_up(self, waiter: Waiter, waiters: deque[Waiter]) -> None:
         """A waiter was cancelled: the leave it may have been given goes to the next one."""
-        if not waiter.has_leave:
-            if not self._closed:  # the close has emptied it
-                waiters.remove(waiter)
+        if not waiter.event.is_set():
+            waiters.remove(waiter)
         elif waiters is self._getters:
-            self._owned -= 1
+            self._owned -= waiter.has_leave
         else:
-            self._reserved -= 1
+            self._reserved -= waiter.has_leave
         self._hand_out()
+        if self._discarded:
+            self.discard()
 
     def _retune(self) -> None:
         if self._closed or self._getters or self._lingerers:
@@ -285,24 +293,29 @@ class Buffer(Generic[T]):
         """
         if self._closed:
             return
+        self._check_wakes("close")
         self._closed = True
         self._error = error
+        while self._putters:
+            self._putters.popleft().event.set()
         self._hand_out()
-        for waiters in (self._getters, self._putters):
-            while waiters:
-                waiters.popleft().event.set()
-        self._retune()
 
-    def _discard(self) -> int:
-        """Close for both sides; how many items were put and will never be taken."""
-        self._discarded = True
+    def discard(self) -> None:
+        """Close for both sides. What nobody took is logged, and counted as abandoned."""
         self.close()
+        self._discarded = True
         left = len(self._items) - self._owned
-        for _ in range(left):
-            self._items.pop()
-        self._abandoned += left
-        self._finish(left)
-        return left
+        if left:
+            self._peak = max(self._peak, len(self._items))
+            for _ in range(left):
+                self._items.pop()
+            self._abandoned += left
+            self._finish(left)
+            self._hand_out()
+            self._log_left(left)
+
+    def _log_left(self, left: int) -> None:
+        logger.warning("%s: %d items were put and never taken", self._title(), left)
 
     def _finish(self, number: int) -> None:
         """So many items will never be worked on: they were dropped or discarded."""
@@ -315,7 +328,7 @@ class Buffer(Generic[T]):
             )
 
     def _check_end(self, call: str) -> None:
-        if not self._closed or self._can_take():
+        if not self._closed or self._items:
             return
         if self._error is not None:
             raise self._error
@@ -330,7 +343,7 @@ class Buffer(Generic[T]):
             if self._run is None:
                 self._find_run = run_finder()
                 self._run = self._find_run()
-                self._checkpoint = current_token().backend_class.checkpoint
+                self._checkpoint = backend_class().checkpoint
             run = self._find_run()
         except RuntimeError:
             run = None
@@ -339,6 +352,11 @@ class Buffer(Generic[T]):
                 f"{call}() on {self!r} outside the run it belongs to; make the Queue in the "
                 "async function that runs (in a thread: from_thread.run(queue.put, item))"
             )
+
+    def _check_wakes(self, call: str) -> None:
+        """Where tasks wait, only their own run may wake them."""
+        if self._getters or self._putters or self._lingerers:
+            self._check_run(call)
 
     def __repr__(self) -> str:
         return f"<{self._title()} {len(self._items)}/{self.maxsize}>"

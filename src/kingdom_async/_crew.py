@@ -17,8 +17,8 @@ from operator import is_
 from typing import Any, Generic, TypeVar
 
 from anyio import Event, get_cancelled_exc_class
-from anyio.lowlevel import current_token
 
+from ._backend import backend_class
 from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup, refuse_coroutine
 from ._limits import RateLimit
@@ -94,7 +94,7 @@ class Crew(ABC, Generic[T, R]):
         self._pulled = zip(source, self.places(), strict=False)
         self._group = group
         self._context = copy_context()
-        self._checkpoint = current_token().backend_class.checkpoint  # no look-up at each call
+        self._checkpoint = backend_class().checkpoint  # no look-up at each call
         batch = 1
         while self._started < self._limit:
             if self._idle:  # the next item is for a worker that waits for one

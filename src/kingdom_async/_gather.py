@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from types import CoroutineType
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from anyio import (
@@ -359,8 +360,11 @@ def _check_coroutines(
     """Refuse what is no coroutine, and leave none of the others behind unawaited."""
     if at_least_one and not coros:
         raise ValueError(f"{call}() needs at least one coroutine: write {call}(fetch(1))")
-    wrong = next((coro for coro in coros if not isinstance(coro, Coroutine)), None)
-    if wrong is None:
+    for wrong in coros:
+        # The type first: an abstract class takes a while to say yes.
+        if type(wrong) is not CoroutineType and not isinstance(wrong, Coroutine):
+            break
+    else:
         return
     _close(coros)
     if isinstance(wrong, (list, tuple, set)):

@@ -10,13 +10,14 @@ import math
 import sys
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
+from functools import cache
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from anyio import CancelScope, current_effective_deadline, current_time
 from anyio.abc import AsyncBackend
-from anyio.lowlevel import current_token
 
+from ._backend import backend_class
 from ._errors import DeadlineExceeded
 from ._failures import logger, without
 
@@ -66,7 +67,7 @@ class _FailScope(AbstractContextManager[CancelScope]):
         self._reason = reason
 
     def __enter__(self) -> CancelScope:
-        self._backend = backend = current_token().backend_class
+        self._backend = backend = backend_class()
         self._entered = now = backend.current_time()
         self._scope = backend.create_cancel_scope(
             deadline=now + self._limit if self._delay else self._limit, shield=self._shield
@@ -140,62 +141,36 @@ def fail_at(
     return _FailScope(_seconds("fail_at", deadline), delay=False, shield=shield, reason=reason)
 
 
-class _DelayedScope(CancelScope):
-    """A cancel scope of anyio's whose clock starts on entry; all else is the scope's own."""
+@cache
+def _kind(backend: type[AsyncBackend]) -> type[CancelScope]:
+    return type(backend.create_cancel_scope())
 
-    __slots__ = ("_delay", "_scope")
 
-    def __new__(cls, delay: float, *, shield: bool) -> _DelayedScope:
-        return object.__new__(cls)
+@cache
+def _delayed(kind: type[CancelScope]) -> Any:
+    """The scopes of one backend, but their clock starts on entry."""
 
-    def __init__(self, delay: float, *, shield: bool) -> None:
-        self._delay: float | None = delay
-        self._scope = CancelScope(shield=shield)
+    enter = kind.__enter__
+    set_deadline = cast(Any, kind.deadline).__set__
 
-    def __enter__(self) -> CancelScope:  # type: ignore[override]  # pyright: ignore
-        if self._delay is not None:
-            self._scope.deadline = current_time() + self._delay
-            self._delay = None
-        return self._scope.__enter__()
+    class DelayedScope(kind):  # type: ignore[valid-type, misc]
+        __slots__ = ("_delay", "_now")
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool:
-        return self._scope.__exit__(exc_type, exc_val, exc_tb)
+        def __enter__(self) -> Any:
+            if self._delay != math.inf:
+                set_deadline(self, self._now() + self._delay)
+            return enter(self)
 
-    def cancel(self, reason: str | None = None) -> None:
-        self._scope.cancel(reason)
+        @property
+        def deadline(self) -> float:
+            return cast(float, super().deadline)
 
-    @property
-    def deadline(self) -> float:
-        """When the scope is cancelled; before entry, when it would be if entered now."""
-        if self._delay is not None:
-            return current_time() + self._delay
-        return self._scope.deadline
+        @deadline.setter
+        def deadline(self, value: float) -> None:
+            self._delay = math.inf  # it is set now, before entry or after
+            set_deadline(self, value)
 
-    @deadline.setter
-    def deadline(self, value: float) -> None:
-        self._delay = None
-        self._scope.deadline = value
-
-    @property
-    def cancel_called(self) -> bool:
-        return self._scope.cancel_called
-
-    @property
-    def cancelled_caught(self) -> bool:
-        return self._scope.cancelled_caught
-
-    @property
-    def shield(self) -> bool:
-        return self._scope.shield
-
-    @shield.setter
-    def shield(self, value: bool) -> None:
-        self._scope.shield = value
+    return DelayedScope
 
 
 def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
@@ -216,7 +191,11 @@ def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
         ...     await warm_the_cache()
     """
     _refuse_text_as_shield("move_on_after", shield)
-    return _DelayedScope(_seconds("move_on_after", delay), shield=shield)
+    backend = backend_class()
+    scope = _delayed(_kind(backend))(shield=shield)
+    scope._delay = _seconds("move_on_after", delay)
+    scope._now = backend.current_time
+    return cast(CancelScope, scope)
 
 
 def move_on_at(deadline: float | None, shield: bool = False) -> CancelScope:
@@ -274,7 +253,7 @@ class _Shielded(AbstractContextManager[CancelScope]):
         self._grace = grace
 
     def __enter__(self) -> CancelScope:
-        backend = current_token().backend_class
+        backend = backend_class()
         handled = sys.exc_info()[1]
         cancelled = backend.cancelled_exception_class()
         self._cancelling = handled is not None and without(cancelled, handled) is None
