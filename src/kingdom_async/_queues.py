@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from anyio import Event, current_time, move_on_at
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -19,7 +19,6 @@ from anyio.lowlevel import checkpoint
 
 from ._buffer import Buffer, Overflow, Waiter, check_count
 from ._errors import QueueClosed
-from ._failures import logger
 from ._queue_streams import ReceiveStream, SendStream
 
 T = TypeVar("T")
@@ -121,28 +120,22 @@ class Queue(Buffer[T]):
         Raises:
             QueueClosed: As `get`.
         """
-        check_count("max_items", max_items, "a batch is as large as what is there, up to that")
+        _check_batch(max_items, linger)
         await self._wait_to_take("get_batch")
         if linger > 0:
             while not await self._linger(max_items, current_time() + linger):
                 await self._wait_to_take("get_batch")  # another task took them all
         return self._take(max_items)
 
-    async def batches(self, max_items: int, linger: float = 0) -> AsyncIterator[list[T]]:
+    def batches(self, max_items: int, linger: float = 0) -> AsyncIterator[list[T]]:
         """Iterate over the items in lists, as `get_batch` returns them, until the close.
 
         Example:
             >>> async for rows in queue.batches(500, linger=0.2):
             ...     await insert(rows)
         """
-        while True:
-            try:
-                batch = await self.get_batch(max_items, linger)
-            except QueueClosed as error:
-                if error is self._error:
-                    raise
-                return
-            yield batch
+        _check_batch(max_items, linger)
+        return _Batches(self, max_items, linger)
 
     async def _linger(self, max_items: int, deadline: float) -> bool:
         """Wait until a batch is full or it is time; False if there is nothing to take then.
@@ -151,6 +144,8 @@ class Queue(Buffer[T]):
         would be to lose it when we are cancelled.
         """
         waiter = Waiter(min(max_items, self.maxsize))
+        if self._is_enough(waiter.wanted):
+            return True
         self._lingerers.append(waiter)
         self._hand_out()
         try:
@@ -163,6 +158,7 @@ class Queue(Buffer[T]):
 
     def drain(self) -> list[T]:
         """Take, on purpose, all that no waiting task has leave to take; it counts as done."""
+        self._check_wakes("drain")
         taken = self._take(len(self._items))
         self._finish(len(taken))
         return taken
@@ -186,7 +182,8 @@ class Queue(Buffer[T]):
         try:
             yield
         except Exception as error:
-            self._producer_error = self._producer_error or error
+            if self._producer_error is None:
+                self._producer_error = error
             raise
         finally:
             self._producers -= 1
@@ -205,12 +202,6 @@ class Queue(Buffer[T]):
     ) -> None:
         self.discard()
 
-    def discard(self) -> None:
-        """Close for both sides. What nobody took is logged, and counted as abandoned."""
-        if left := self._discard():
-            self._wake_joiners()
-            self._log_left(left)
-
     def __del__(self) -> None:
         left = len(getattr(self, "_items", ()))  # __init__ may have raised
         if left:
@@ -223,9 +214,6 @@ class Queue(Buffer[T]):
                 stacklevel=2,
             )
 
-    def _log_left(self, left: int) -> None:
-        logger.warning("%s: %d items were put and never taken", self._title(), left)
-
     # --- accounts --------------------------------------------------------------------
 
     def task_done(self) -> None:
@@ -234,6 +222,8 @@ class Queue(Buffer[T]):
         Raises:
             ValueError: If it is called more often than items were put.
         """
+        if self._joiners:
+            self._check_run("task_done")
         if self._finished >= self._put_count:
             raise ValueError(
                 f"task_done() on {self!r}, called more often than items were put; "
@@ -266,12 +256,9 @@ class Queue(Buffer[T]):
 
     def _finish(self, number: int) -> None:
         self._finished += number
-        if self._finished == self._put_count:
-            self._wake_joiners()
-
-    def _wake_joiners(self) -> None:
-        for event in self._joiners:
-            event.set()
+        if self._finished == self._put_count or self._abandoned:
+            for event in self._joiners:
+                event.set()
 
     def qsize(self) -> int:
         """How many items are in it now."""
@@ -314,3 +301,31 @@ class Queue(Buffer[T]):
     def receive_stream(self) -> ObjectReceiveStream[T]:
         """A view for code that receives from an anyio stream; closing it discards the queue."""
         return ReceiveStream(self)
+
+
+class _Batches(Generic[T]):
+    """An iterator and no generator: one left half-way needs no closing."""
+
+    def __init__(self, queue: Queue[T], max_items: int, linger: float) -> None:
+        self._queue = queue
+        self._max_items = max_items
+        self._linger = linger
+
+    def __aiter__(self) -> AsyncIterator[list[T]]:
+        return self
+
+    async def __anext__(self) -> list[T]:
+        try:
+            return await self._queue.get_batch(self._max_items, self._linger)
+        except QueueClosed as error:
+            if error is self._queue.error:
+                raise
+            raise StopAsyncIteration from None
+
+
+def _check_batch(max_items: int, linger: float) -> None:
+    check_count("max_items", max_items, "a batch is as large as what is there, up to that")
+    if not linger >= 0:
+        raise ValueError(
+            f"linger must be 0 or more seconds, not {linger!r}; 0 takes what is there"
+        )
