@@ -29,9 +29,7 @@ def installed_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if find_spec(_NEEDS[name]) is not None)
 
 
-def choose_backend(
-    argument: str | None, environ: Mapping[str, str] | None = None
-) -> str:
+def choose_backend(argument: str | None, environ: Mapping[str, str] | None = None) -> str:
     """*argument*, else ``KINGDOM_ASYNC_BACKEND``, else asyncio.
 
     Raises:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from ._failures import bare, without
 
@@ -25,6 +26,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._count = 0
+        self._loops_handler: Any = None
         # Otherwise the handler is the user's, or signals go to another thread.
         self._ours = (
             threading.current_thread() is threading.main_thread()
@@ -35,16 +37,14 @@ class Interrupts:
     def counted(self) -> Iterator[None]:
         """Inside the loop, whose handler is in place by now: stand before it."""
         if self._ours:
-            loops_handler = signal.getsignal(signal.SIGINT)
-
-            def count(signum: int, frame: FrameType | None) -> None:
-                self._count += 1
-                if self._count > 1 or not callable(loops_handler):
-                    raise KeyboardInterrupt
-                loops_handler(signum, frame)
-
-            signal.signal(signal.SIGINT, count)
+            self._loops_handler = signal.signal(signal.SIGINT, self._handle)
         yield
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1 or not callable(self._loops_handler):
+            raise KeyboardInterrupt
+        self._loops_handler(signum, frame)
 
     @contextmanager
     def made_bare(self) -> Iterator[None]:
@@ -52,20 +52,46 @@ class Interrupts:
         try:
             yield
         except BaseException as error:
-            interrupted = self._count > 0 or _holds_interrupt(error)
-            if not interrupted or (type(error) is KeyboardInterrupt and not error.__cause__):
+            self._restore()
+            if self._count > 1:
+                _sweep(error)
+            if type(error) is KeyboardInterrupt or not (self._count or _is_interrupt(error)):
                 raise
             cleanup = without(KeyboardInterrupt, error)
             cleanup = cleanup and without(asyncio.CancelledError, cleanup)
         else:
+            self._restore()
             return
-        finally:
-            if self._ours:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
         if cleanup is None:
             raise KeyboardInterrupt
         raise KeyboardInterrupt from bare(cleanup)
 
+    def _restore(self) -> None:
+        """Leave Python's handler, as we found it, unless the program has set one meanwhile."""
+        if self._ours and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._loops_handler = None  # it holds the loop
 
-def _holds_interrupt(error: BaseException) -> bool:
+
+def _is_interrupt(error: BaseException) -> bool:
     return isinstance(error, BaseExceptionGroup) and bool(error.subgroup(KeyboardInterrupt))
+
+
+def _sweep(error: BaseException) -> None:
+    """Free what is left of a loop that a second interrupt tore apart, and let nobody hear it.
+
+    trio's tasks are then closed by the garbage collector, outside of any run, where each
+    block they are in complains.
+    """
+    import gc
+    import traceback
+    import warnings
+
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook

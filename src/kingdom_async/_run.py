@@ -67,7 +67,7 @@ def run(
 
     async def program() -> T:
         with interrupts.counted(), _applied(settings):
-            return await func(*args)
+            return await _awaitable(func, func(*args))
 
     with interrupts.made_bare():
         return anyio.run(program, backend=name, backend_options=options)
@@ -97,7 +97,7 @@ def environment(*, trace: str | None = None) -> Iterator[None]:
         ...         yield
     """
     runs = current_backend()
-    settings = read_settings(trace=trace)
+    settings = read_settings(trace=trace, stacklevel=4)  # contextlib stands between
     if settings.asked is not None and settings.backend != runs:
         warnings.warn(
             f"KINGDOM_ASYNC_BACKEND asks for {settings.backend}, but {runs} runs already; "
@@ -133,6 +133,12 @@ def _refuse_coroutine(func: object) -> None:
         raise TypeError(f"run() takes an async function and its arguments, not {func!r}")
 
 
+def _awaitable(func: object, answer: Awaitable[T]) -> Awaitable[T]:
+    if not inspect.isawaitable(answer):
+        raise TypeError(f"run() takes an async function, and {func!r} returned {answer!r}")
+    return answer
+
+
 def _refuse_nesting(func: Callable[..., object]) -> None:
     try:
         library = sniffio.current_async_library()
@@ -149,9 +155,12 @@ def _refuse_second_start() -> None:
     """Stop a worker process that, by importing the main file, starts the program again."""
     frame = sys._getframe(2)
     while frame is not None:
-        if frame.f_globals.get("__name__") == "__mp_main__" and frame.f_code.co_name == "<module>":
+        if (
+            frame.f_globals.get("__name__") == "__mp_main__"
+            and frame.f_code.co_name == "<module>"
+        ):
             raise OffloadError(
                 "run() was called while a worker process imported the main file; put what "
-                "starts the program under: if __name__ == \"__main__\":"
+                "starts the program under: if __name__ == '__main__':"
             )
         frame = frame.f_back

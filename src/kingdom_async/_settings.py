@@ -1,7 +1,7 @@
 """The environment variables, read and checked before any loop starts.
 
 Rule: each variable has one parser, and a value it refuses is named with the variable and
-with what is valid.
+with what is valid. An empty variable is one that is not set.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from ._backend import choose_backend
 
@@ -39,8 +38,16 @@ def read_settings(
     backend: str | None = None,
     trace: str | None = None,
     environ: Mapping[str, str] | None = None,
+    *,
+    stacklevel: int = 3,
 ) -> Settings:
     """Argument beats environment beats default.
+
+    Args:
+        backend: What the program's author asks for, if anything.
+        trace: The same.
+        environ: Default, that of this process.
+        stacklevel: Whom a warning points at; 3 is the caller of the caller.
 
     Raises:
         ValueError: If a value is not valid.
@@ -50,13 +57,13 @@ def read_settings(
         UserWarning: For a ``KINGDOM_ASYNC_`` name that does not exist, with the nearest one.
     """
     environ = os.environ if environ is None else environ
-    _warn_of_unknown(environ)
+    _warn_of_unknown(environ, stacklevel + 1)
     level, path = _read_trace(
         *(("trace", trace) if trace is not None else _variable("TRACE", environ, "off"))
     )
     return Settings(
         backend=choose_backend(backend, environ),
-        asked=backend or environ.get(f"{PREFIX}BACKEND"),
+        asked=backend or environ.get(f"{PREFIX}BACKEND") or None,
         trace=level,
         trace_path=path,
         watchdog=_read_watchdog(*_variable("WATCHDOG", environ, "off")),
@@ -65,7 +72,7 @@ def read_settings(
 
 
 def _variable(name: str, environ: Mapping[str, str], default: str) -> tuple[str, str]:
-    return f"{PREFIX}{name}", environ.get(f"{PREFIX}{name}", default)
+    return f"{PREFIX}{name}", environ.get(f"{PREFIX}{name}") or default
 
 
 def _read_trace(name: str, value: str) -> tuple[str, str | None]:
@@ -102,13 +109,15 @@ def _read_threads(name: str, value: str) -> int | None:
 VARIABLES = tuple(f"{PREFIX}{name}" for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"))
 
 
-def _warn_of_unknown(environ: Mapping[str, str]) -> None:
+def _warn_of_unknown(environ: Mapping[str, str], stacklevel: int) -> None:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:
+            from difflib import get_close_matches  # rarely needed, and dear to import
+
             nearest = get_close_matches(name, VARIABLES, n=1, cutoff=0.0)
             warnings.warn(
                 f"{name} is no variable of kingdom_async and has no effect; "
                 f"did you mean {nearest[0]}?",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )

@@ -1,0 +1,353 @@
+"""`run`: one loop, chosen by argument, environment or default, and every mistake explained."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.to_thread import current_default_thread_limiter
+from support.backends import REAL, chosen
+
+import kingdom_async as ka
+from kingdom_async import _backend
+
+NAMES = "asyncio, asyncio+uvloop, trio"
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+        monkeypatch.delenv(f"KINGDOM_ASYNC_{name}", raising=False)
+
+
+@pytest.fixture(params=chosen(REAL))
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+async def which() -> str:
+    await ka.checkpoint()
+    return ka.current_backend()
+
+
+async def never() -> None:
+    pytest.fail("the loop was started")
+
+
+# --- the call --------------------------------------------------------------------------
+
+
+def test_gives_the_arguments_and_returns_the_result(backend: str) -> None:
+    """What the function returns is what run returns."""
+
+    async def add(a: int, b: int) -> tuple[int, str]:
+        await ka.checkpoint()
+        return a + b, ka.current_backend()
+
+    assert ka.run(add, 1, 2, backend=backend) == (3, backend)
+
+
+def test_raises_what_the_function_raises(backend: str) -> None:
+    """An error comes out as the same object, with nothing around it."""
+    boom = ValueError("boom")
+
+    async def main() -> None:
+        await ka.checkpoint()
+        raise boom
+
+    with pytest.raises(ValueError, match="boom") as caught:
+        ka.run(main, backend=backend)
+    assert caught.value is boom
+
+
+def test_runs_one_after_the_other_share_nothing(backend: str) -> None:
+    """A second run on the same backend starts afresh."""
+    assert ka.run(which, backend=backend) == ka.run(which, backend=backend) == backend
+
+
+def test_works_in_any_thread(backend: str) -> None:
+    """A thread that is not the main one may run a loop of its own."""
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(ka.run(which, backend=backend)))
+    thread.start()
+    thread.join()
+    assert answers == [backend]
+
+
+async def test_works_in_a_thread_of_another_run() -> None:
+    """A blocking function in a thread may run a loop, whatever runs outside."""
+    assert await ka.offload(ka.run, which) == "asyncio"
+
+
+def test_a_coroutine_is_explained_and_closed() -> None:
+    """run(main()) says what to write, and leaves no coroutine that was never awaited."""
+    with pytest.raises(
+        TypeError, match=re.escape("run() takes the async function: pass never, not never()")
+    ):
+        ka.run(never())  # type: ignore[arg-type]  # the mistake in question
+
+
+def test_an_async_generator_is_explained() -> None:
+    """A generator function is no async function."""
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(
+        TypeError, match=r"^run\(\) takes an async function and its arguments, not"
+    ):
+        ka.run(numbers)  # type: ignore[arg-type]  # the mistake in question
+
+
+def test_what_cannot_be_called_is_explained() -> None:
+    """So is anything that is no function at all."""
+    with pytest.raises(
+        TypeError, match=re.escape("run() takes an async function and its arguments, not 5")
+    ):
+        ka.run(5)  # type: ignore[arg-type]  # the mistake in question
+
+
+def test_a_blocking_function_is_explained(backend: str) -> None:
+    """A function that returns something other than an awaitable is named with its answer."""
+
+    def blocking() -> int:
+        return 5
+
+    with pytest.raises(
+        TypeError, match=r"^run\(\) takes an async function, and <function .*> returned 5$"
+    ):
+        ka.run(blocking, backend=backend)  # type: ignore[arg-type]  # the mistake in question
+
+
+async def test_a_nested_run_is_explained() -> None:
+    """Inside a loop, whoever started it, run says that one awaits."""
+    library = ka.current_backend().split("+")[0]
+    with pytest.raises(
+        RuntimeError,
+        match=re.escape(
+            f"run(never) inside a running {library} loop; you are in async code already: "
+            "await it, as in await never(…)"
+        ),
+    ):
+        ka.run(never)
+
+
+def test_a_worker_process_does_not_start_the_program_again(tmp_path: Path) -> None:
+    """Without the __main__ guard, what a worker process would do again is explained."""
+    program = tmp_path / "program.py"
+    program.write_text("import kingdom_async as ka\nka.run(ka.checkpoint)\n")
+    with pytest.raises(
+        ka.OffloadError,
+        match=re.escape(
+            "run() was called while a worker process imported the main file; put what "
+            "starts the program under: if __name__ == '__main__':"
+        ),
+    ):
+        runpy.run_path(str(program), run_name="__mp_main__")
+
+
+# --- which backend ---------------------------------------------------------------------
+
+
+def test_the_default_is_asyncio() -> None:
+    """Without argument and variable."""
+    assert ka.run(which) == "asyncio"
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_variable_beats_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KINGDOM_ASYNC_BACKEND chooses where the program does not."""
+    monkeypatch.setenv("KINGDOM_ASYNC_BACKEND", name)
+    assert ka.run(which) == name
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_argument_beats_the_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a variable that is wrong: it is not asked."""
+    monkeypatch.setenv("KINGDOM_ASYNC_BACKEND", "tokio")
+    assert ka.run(which, backend=name) == name
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells and CI systems mean it."""
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+        monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", "")
+    assert ka.run(which) == "asyncio"
+
+
+def test_an_unknown_backend_argument_is_named() -> None:
+    """With the valid ones, and those that are installed, before the loop starts."""
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"backend='tokio' is no backend; use one of {NAMES} "
+            f"(installed here: {', '.join(REAL)})"
+        ),
+    ):
+        ka.run(never, backend="tokio")
+
+
+def test_an_unknown_backend_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, with the name of the variable."""
+    monkeypatch.setenv("KINGDOM_ASYNC_BACKEND", "Trio")
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"KINGDOM_ASYNC_BACKEND='Trio' is no backend; use one of {NAMES} "
+            f"(installed here: {', '.join(REAL)})"
+        ),
+    ):
+        ka.run(never)
+
+
+def test_a_backend_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it, and what could be used instead."""
+    monkeypatch.setattr(_backend, "find_spec", lambda name: None if name == "uvloop" else name)
+    monkeypatch.setenv("KINGDOM_ASYNC_BACKEND", "asyncio+uvloop")
+    with pytest.raises(
+        ImportError,
+        match=re.escape(
+            "KINGDOM_ASYNC_BACKEND='asyncio+uvloop' needs uvloop, which is not installed; "
+            "run: pip install uvloop, or use one of asyncio, trio"
+        ),
+    ):
+        ka.run(never)
+    with pytest.raises(ValueError, match=re.escape("(installed here: asyncio, trio)")):
+        ka.run(never, backend="tokio")
+
+
+def test_current_backend_outside_of_any_loop_is_explained() -> None:
+    """In plain code."""
+    with pytest.raises(
+        RuntimeError,
+        match=re.escape(
+            "current_backend() called where no event loop runs; call it from inside an async "
+            "function"
+        ),
+    ):
+        ka.current_backend()
+
+
+async def test_current_backend_in_a_thread_is_explained() -> None:
+    """A thread of the program runs no loop."""
+    with pytest.raises(RuntimeError, match=r"^current_backend\(\) called where no event loop"):
+        await ka.offload(ka.current_backend)
+
+
+async def test_current_backend_answers_anywhere_inside() -> None:
+    """In child tasks and in call-backs from threads."""
+    here = ka.current_backend()
+
+    async def child() -> str:
+        return ka.current_backend()
+
+    assert await ka.gather(child(), which()) == (here, here)
+    assert await ka.offload(ka.from_thread.run, which) == here
+    assert await ka.offload(ka.from_thread.run_sync, ka.current_backend) == here
+
+
+# --- the other variables ---------------------------------------------------------------
+
+BAD_TRACE = (
+    " is no level of tracing; use one of off, life, steps, the last two with ':path' for a "
+    "recording"
+)
+BAD_TIME = " is no time; use seconds, such as 0.5, or off"
+BAD_THREADS = " is no number of threads; use 1 or more, such as 40"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("TRACE", "on", BAD_TRACE),
+        ("TRACE", "off:here", BAD_TRACE),
+        ("TRACE", "LIFE", BAD_TRACE),
+        ("WATCHDOG", "soon", BAD_TIME),
+        ("WATCHDOG", "0", BAD_TIME),
+        ("WATCHDOG", "-1", BAD_TIME),
+        ("WATCHDOG", "nan", BAD_TIME),
+        ("WATCHDOG", "inf", BAD_TIME),
+        ("THREADS", "0", BAD_THREADS),
+        ("THREADS", "-3", BAD_THREADS),
+        ("THREADS", "2.5", BAD_THREADS),
+        ("THREADS", "many", BAD_THREADS),
+    ],
+)
+def test_a_bad_value_is_named(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variable, value and what is valid, before the loop starts."""
+    monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", value)
+    expected = f"KINGDOM_ASYNC_{name}={value!r}{sentence}"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        ka.run(never)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRACE", "off"),
+        ("TRACE", "life"),
+        ("TRACE", "steps"),
+        ("TRACE", "life:/tmp/recording:1"),
+        ("WATCHDOG", "off"),
+        ("WATCHDOG", "0.5"),
+        ("WATCHDOG", "2"),
+        ("THREADS", "1"),
+    ],
+)
+def test_a_good_value_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word."""
+    monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", value)
+    assert ka.run(which) == "asyncio"
+
+
+def test_the_trace_argument_beats_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad argument is named as the argument; a bad variable is then not asked."""
+    monkeypatch.setenv("KINGDOM_ASYNC_TRACE", "nonsense")
+    assert ka.run(which, trace="life") == "asyncio"
+    with pytest.raises(ValueError, match=re.escape(f"trace='all'{BAD_TRACE}")):
+        ka.run(never, trace="all")
+
+
+@pytest.mark.parametrize(("value", "tokens"), [(None, 40), ("7", 7)])
+def test_threads_are_the_tokens_of_the_default_limiter(
+    value: str | None, tokens: int, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the variable is not set, it is anyio's 40."""
+    if value is not None:
+        monkeypatch.setenv("KINGDOM_ASYNC_THREADS", value)
+
+    async def main() -> float:
+        return current_default_thread_limiter().total_tokens
+
+    assert ka.run(main, backend=backend) == tokens
+    assert anyio.run(main) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("KINGDOM_ASYNC_BACKENDS", "KINGDOM_ASYNC_BACKEND"),
+        ("KINGDOM_ASYNC_TREADS", "KINGDOM_ASYNC_THREADS"),
+        ("KINGDOM_ASYNC_WATCH_DOG", "KINGDOM_ASYNC_WATCHDOG"),
+        ("KINGDOM_ASYNC_TRACING", "KINGDOM_ASYNC_TRACE"),
+    ],
+)
+def test_a_misspelt_variable_is_warned_about(
+    name: str, nearest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the nearest name there is, at the line that called run."""
+    monkeypatch.setenv(name, "1")
+    sentence = (
+        f"{name} is no variable of kingdom_async and has no effect; did you mean {nearest}?"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(sentence)}$") as warned:
+        assert ka.run(which) == "asyncio"
+    assert [warning.filename for warning in warned] == [__file__]
