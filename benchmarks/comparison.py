@@ -51,13 +51,13 @@ class Comparison:
     #: What a side has to return for so many times.
     outcome: Callable[[int], object]
     unit: Literal["µs", "ms", "MiB"] = "µs"
-    #: "excess" for ours − theirs, where a ratio would say nothing.
+    #: "excess" for ours minus theirs, where a ratio would say nothing.
     relation: Literal["ratio", "excess"] = "ratio"
     how: Literal["on a loop", "as a program", "traced memory"] = "on a loop"
-    #: At most so many rounds, where one is long and its outcome always the same.
-    most_rounds: int = 1000
-    #: How often a round of a smoke run does it; None for a fiftieth.
-    smoke_times: int | None = None
+    #: So many times the rounds asked for, where a single one says little.
+    more_rounds: int = 1
+    #: True where a round is long and comes to the same each time: it is done once.
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def rows_of(
         return
     times = comparison.times
     if smoke:
-        times = comparison.smoke_times or max(times // 50, 10)
+        times = min(times, max(times // 50, 20))
+    else:
+        rounds *= comparison.more_rounds
     sides = [comparison.ours, *others]
     found = _rounds(comparison, sides, backend, times, rounds)
     ours, *theirs = ([one[number] for one in found] for number in range(len(sides)))
@@ -60,11 +62,9 @@ def _rounds(
     """For each round, what each of *sides* took; the round that warms up is left out."""
     measure = _HOW[comparison.how]
     expected = comparison.outcome(times)
+    warm_up = not comparison.is_exact
     found: list[list[float]] = []
-    is_warm = comparison.most_rounds == 1
-    for number in range(rounds + (not is_warm)):
-        if len(found) >= comparison.most_rounds:
-            break
+    for number in range(1 if comparison.is_exact else rounds + warm_up):
         one: dict[str, float] = {}
         for side in sides[:: -1 if number % 2 else 1]:
             one[side.name], outcome = measure(side, side.loops[backend], times)
@@ -73,9 +73,8 @@ def _rounds(
                     f"{comparison.operation}, {side.name} on {backend}: "
                     f"came to {outcome!r:.60}, not {expected!r:.60}"
                 )
-        if is_warm:
+        if number >= warm_up:
             found.append([one[side.name] for side in sides])
-        is_warm = True
     return found
 
 

@@ -28,5 +28,5 @@ COMPARISON = Comparison(
     unit="MiB",
     relation="excess",
     how="traced memory",
-    most_rounds=1,
+    is_exact=True,
 )

@@ -66,5 +66,6 @@ COMPARISON = Comparison(
         Side("quattro.fail_after", entered(quattro_fail_after), loops=ASYNCIO, needs="quattro"),
     ),
     times=2_000,
+    more_rounds=2,
     outcome=lambda times: times,
 )

@@ -55,9 +55,7 @@ COMPARISON = Comparison(
     "Queue.get_batch(100)",
     Side("ours", ours),
     (
-        Side(
-            "asyncio.Queue put + get", asyncio_queue(between_two_tasks), 0.6, ASYNCIO_ALWAYS
-        ),
+        Side("asyncio.Queue put + get", asyncio_queue(between_two_tasks), 0.6, ASYNCIO_ALWAYS),
         Side("asyncio.Queue by hand", asyncio_by_hand, loops=ASYNCIO_ALWAYS),
     ),
     times=10_000,

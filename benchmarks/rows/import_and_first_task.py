@@ -60,5 +60,4 @@ COMPARISON = Comparison(
     outcome=lambda times: ["done"] * times,
     unit="ms",
     how="as a program",
-    smoke_times=1,
 )

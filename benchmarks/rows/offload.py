@@ -40,6 +40,7 @@ COMPARISON = Comparison(
         Side("asyncio.to_thread", one_by_one(asyncio.to_thread), loops=ASYNCIO),
         Side("trio.to_thread.run_sync", one_by_one(trio_to_thread), loops=TRIO),
     ),
-    times=500,
+    times=200,
+    more_rounds=4,
     outcome=lambda times: sum(range(times)),
 )

@@ -76,9 +76,7 @@ OTHERS = (
         loops=ASYNCIO,
         needs="aiotools",
     ),
-    Side(
-        "quattro.TaskGroup", with_create_task(quattro_group), loops=ASYNCIO, needs="quattro"
-    ),
+    Side("quattro.TaskGroup", with_create_task(quattro_group), loops=ASYNCIO, needs="quattro"),
 )
 
 GROUP = Comparison(
