@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import suppress
 from functools import partial
@@ -35,7 +35,13 @@ from ._groups import refuse_coroutine
 from ._limits import Limiter
 from ._pickled import call_pickled, pickle_call, unpickle_outcome
 from ._scopes import cancelled_natively
-from ._thread_calls import ThreadCall, is_async, name_of, stopped_iteration
+from ._thread_calls import (
+    ThreadCall,
+    is_async,
+    name_of,
+    refuse_awaitable,
+    stopped_iteration,
+)
 
 if sys.version_info >= (3, 11):
     from typing import TypeVarTuple, Unpack
@@ -45,7 +51,9 @@ else:
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-_PICKLE_FAILED = re.compile(r"(?i)can('t|not) (un)?pickle|pickl(e|ing) error")
+_PICKLE_FAILED = re.compile(
+    r"(?i)can('t|not) (un)?pickle|pickl(e|ing) error|could not (de)?serialize"
+)
 
 Where: TypeAlias = Literal["thread", "process"] | Executor
 
@@ -104,7 +112,7 @@ async def offload(
     if to == "process":
         return await _in_process(func, args, limiter, abandon_on_cancel)
     if not isinstance(to, Executor):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004  # most often it is a string
             f"to must be 'thread', 'process' or a concurrent.futures.Executor, not {to!r}"
         )
     if limiter is not None:
@@ -130,11 +138,13 @@ async def _in_thread(
     call = ThreadCall(func, args, limiter, name)
     try:
         return await to_thread.run_sync(
-            call.run, abandon_on_cancel=abandon, limiter=cast(CapacityLimiter, call)
+            call.run, abandon_on_cancel=abandon, limiter=cast("CapacityLimiter", call)
         )
     except get_cancelled_exc_class():
         call.abandon()
         raise
+    finally:
+        call.forget()
 
 
 async def _in_process(
@@ -154,14 +164,19 @@ async def _in_process(
             "program's main file again: is what starts the program there under "
             "'if __name__ == \"__main__\":'?"
         ) from error
-    return cast(T, unpickle_outcome(outcome, name_of(func)))
+    return cast("T", unpickle_outcome(outcome, name_of(func)))
 
 
 async def _in_executor(
     executor: Executor, func: Callable[..., T], args: tuple[Any, ...], abandon: bool
 ) -> T:
     await checkpoint_if_cancelled()
-    future = executor.submit(func, *args)
+    try:
+        future = executor.submit(func, *args)
+    except Exception as error:
+        if (explained := _explained(executor, func, error)) is not None:
+            raise explained from error
+        raise
     done = Event()
     future.add_done_callback(_waker(done))
     cancelled = get_cancelled_exc_class()
@@ -176,7 +191,21 @@ async def _in_executor(
     except cancelled:
         future.add_done_callback(partial(_log_abandoned, name_of(func)))
         raise
-    return _outcome(future, func)
+    try:
+        return refuse_awaitable(future.result(), func)
+    except FutureCancelled as error:
+        if not future.cancelled():
+            raise  # by the function itself
+        raise OffloadError(
+            f"offload({name_of(func)}): the executor cancelled the call; it was shut down "
+            "meanwhile"
+        ) from error
+    except Exception as error:
+        if (explained := _explained(executor, func, error)) is not None:
+            raise explained from error
+        raise
+    finally:
+        del future  # an error whose frames hold it is a reference cycle
 
 
 def _waker(event: Event) -> Callable[[object], None]:
@@ -195,26 +224,23 @@ def _log_abandoned(name: str, future: Future[Any]) -> None:
         log_failure(error, "offload(%s) failed after it was abandoned", name)
 
 
-def _outcome(future: Future[T], func: Callable[..., T]) -> T:
-    """The result of an executor's call; what went wrong on the way gets a sentence."""
-    name = name_of(func)
-    try:
-        return future.result()
-    except StopIteration as stop:
-        raise stopped_iteration(func) from stop
-    except FutureCancelled as error:
-        raise OffloadError(
-            f"offload({name}): the executor cancelled the call; it was shut down meanwhile"
-        ) from error
-    except BrokenExecutor as error:
-        raise OffloadError(
-            f"offload({name}): the executor broke: a worker died, or the call or its outcome "
-            "cannot be pickled; give a function from the top level of a module, and plain data"
-        ) from error
-    except Exception as error:
-        if isinstance(error, PicklingError) or _PICKLE_FAILED.search(str(error)):
-            raise OffloadError(
-                f"offload({name}): the call or its outcome cannot be pickled ({error}); "
-                "give a function from the top level of a module, and plain data"
-            ) from error
-        raise
+def _explained(
+    executor: Executor, func: Callable[..., object], error: Exception
+) -> OffloadError | None:
+    """The sentence for *error*, where it tells of the way there and back; None if not."""
+    if isinstance(error, StopIteration):
+        return stopped_iteration(func)
+    if isinstance(executor, ThreadPoolExecutor):
+        return None
+    if isinstance(error, BrokenExecutor):
+        return OffloadError(
+            f"offload({name_of(func)}): the executor broke: a worker died, or the call or its "
+            "outcome cannot be pickled; give a function from the top level of a module, and "
+            "plain data"
+        )
+    if isinstance(error, PicklingError) or _PICKLE_FAILED.search(str(error)):
+        return OffloadError(
+            f"offload({name_of(func)}): the call or its outcome cannot be pickled ({error}); "
+            "give a function from the top level of a module, and plain data"
+        )
+    return None

@@ -6,6 +6,7 @@ Rule: a place in the results is fixed when its item is pulled, whoever works on 
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from collections.abc import AsyncIterable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from ._offload import Where, offload
 from ._pickled import pickle_error, unpickle_outcome
 from ._scopes import cancelled_natively
 from ._sources import Feed, check_items
-from ._thread_calls import is_async, name_of, stopped_iteration
+from ._thread_calls import is_async, name_of, refuse_awaitable, stopped_iteration
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -102,102 +103,14 @@ async def offload_map(
     check_count("offload_map(): limit", limit, "at most so many run at once")
     if chunksize is not None:
         check_count("offload_map(): chunksize", chunksize, "leave it out to fit the function")
-    if to == "thread" and isinstance(items, Iterable):
-        drain = _Drain(func, items, limit, chunksize, on_error)
-        await drain.run()
-        return drain.results
-    dispatch = _Dispatch(func, items, to, limit, chunksize, on_error)
-    await dispatch.run()
-    return dispatch.results
+    in_threads = to == "thread" and isinstance(items, Iterable)
+    bulk = (_Drain if in_threads else _Dispatch)(func, items, to, limit, chunksize, on_error)
+    await bulk.run()
+    return bulk.results
 
 
-class _Drain(Generic[T]):
-    """Threads that empty one iterator between them."""
-
-    def __init__(
-        self,
-        func: Callable[[T], Any],
-        items: Iterable[T],
-        limit: int,
-        chunksize: int | None,
-        on_error: Callable[[T, Exception], Any] | None,
-    ) -> None:
-        self.results: list[Any] = []
-        self._func = func
-        self._items = iter(items)
-        self._threads = min(limit, length_hint(items) or limit)
-        self._chunksize = chunksize
-        self._on_error = on_error
-        self._limiter = CapacityLimiter(limit)
-        self._lock = threading.Lock()
-        self._stop = False
-
-    async def run(self) -> None:
-        name = f"offload_map({name_of(self._func)})"
-        async with TaskGroup(errors="first") as group:
-            tasks = [
-                group.start_soon(self._thread, name, name=f"{name}[{number}]")
-                for number in range(self._threads)
-            ]
-            try:
-                for task in tasks:
-                    await task.wait()
-            finally:
-                self._stop = True  # a thread sees this before it takes its next item
-
-    async def _thread(self, name: str) -> None:
-        try:
-            await offload(self._empty, limiter=self._limiter)
-        except get_cancelled_exc_class() as error:
-            if not cancelled_natively():
-                raise
-            raise task_cancelled(name, "a worker", error) from error
-
-    # --- in a thread -----------------------------------------------------------------
-
-    def _empty(self) -> None:
-        size = self._chunksize or 1
-        while True:
-            with self._lock:
-                if self._stop:
-                    return
-                chunk = list(islice(self._items, size))
-                first = len(self.results)
-                self.results.extend(chunk)
-            if not chunk:
-                return
-            began = perf_counter()
-            self._work_off(chunk, first)
-            if self._chunksize is None:
-                size = _fitted(size, perf_counter() - began, _THREAD_CHUNK)
-
-    def _work_off(self, chunk: list[T], first: int) -> None:
-        func, results = self._func, self.results
-        for place, item in enumerate(chunk, first):
-            if self._stop:
-                return
-            try:
-                value = func(item)
-                if type(value) is CoroutineType:
-                    value.close()
-                    raise is_async("offload_map", func, "amap() for an async function")
-            except Exception as error:
-                value = self._failed(place, item, error)
-            results[place] = value
-
-    def _failed(self, place: int, item: T, error: Exception) -> Any:
-        if isinstance(error, StopIteration):
-            cause, error = error, stopped_iteration(self._func)
-            error.__cause__ = cause
-        if self._on_error is not None:
-            return from_thread.run_sync(self._on_error, item, error)
-        self._stop = True
-        add_note(error, f"while mapping item {place}: {short_repr(item)}")
-        raise error
-
-
-class _Dispatch(Generic[T]):
-    """Tasks that send one chunk after the other elsewhere."""
+class _Bulk(Generic[T]):
+    """What both ways of working share: the source, the results, and the end."""
 
     def __init__(
         self,
@@ -208,79 +121,161 @@ class _Dispatch(Generic[T]):
         chunksize: int | None,
         on_error: Callable[[T, Exception], Any] | None,
     ) -> None:
-        self.results: list[Any] = []
+        self.results: list[Any] = []  # in the place of an item stands the item at first
         self._func = func
-        self._items = items
         self._to = to
         self._limit = limit
         self._chunksize = chunksize
         self._on_error = on_error
         self._limiter = CapacityLimiter(limit) if isinstance(to, str) else None
-        self._pulling = Lock()
-        self._pickled = to != "thread" and not isinstance(to, ThreadPoolExecutor)
+        self._name = f"offload_map({name_of(func)})"
+        self._ended = False
+        self._advancing = threading.Lock()
+        self._feed = Feed(items) if isinstance(items, AsyncIterable) else None
+        self._items = iter(()) if isinstance(items, AsyncIterable) else iter(items)
+        self._workers = min(limit, length_hint(items) or limit)
 
     async def run(self) -> None:
-        name = f"offload_map({name_of(self._func)})"
         async with TaskGroup(errors="first") as group:
-            if isinstance(self._items, AsyncIterable):
-                self._source: Any = Feed(self._items)
-                group.start_soon(self._source.pull, name=f"{name} source")
-            else:
-                self._source = iter(self._items)
-            for number in range(self._limit):
-                group.start_soon(self._send_chunks, name, name=f"{name}[{number}]")
+            if self._feed is not None:
+                group.start_soon(self._feed.pull, name=f"{self._name} source")
+            tasks = [
+                group.start_soon(self._guarded, name=f"{self._name}[{number}]")
+                for number in range(self._workers)
+            ]
+            try:
+                for task in tasks:
+                    await task.wait()
+            finally:
+                self._ended = True  # a thread sees this before it takes its next item
 
-    async def _send_chunks(self, name: str) -> None:
+    async def _guarded(self) -> None:
         try:
-            size = self._chunksize or 1
-            while True:
-                async with self._pulling:
-                    chunk = await self._pull(size)
-                    first = len(self.results)
-                    self.results.extend(chunk)
-                if not chunk:
-                    return
-                seconds = await self._work_off(chunk, first)
-                if self._chunksize is None:
-                    size = _fitted(size, seconds, _REMOTE_CHUNK)
+            await self._work()
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
-            raise task_cancelled(name, "a worker", error) from error
+            raise task_cancelled(self._name, "a worker", error) from error
 
-    async def _pull(self, size: int) -> list[T]:
-        if isinstance(self._items, Collection):
-            return list(islice(self._source, size))
-        if not isinstance(self._items, AsyncIterable):
-            return await offload(_take, self._source, size, limiter=CapacityLimiter(1))
+    async def _work(self) -> None:
+        raise NotImplementedError
+
+    def _has_ended(self) -> bool:
+        return self._ended
+
+    def _take(self, size: int) -> tuple[int, list[T]]:
+        """The place of the next item and up to *size* items; fewer of a slow source."""
         chunk: list[T] = []
-        while len(chunk) < (self._chunksize or 1):
-            for item in self._source:
+        with self._advancing:
+            until = perf_counter() + (math.inf if self._chunksize else _THREAD_CHUNK)
+            for item in islice(self._items, 0 if self._ended else size):
                 chunk.append(item)
-                break
-            else:
-                if not await self._source.more():
+                if self._ended or perf_counter() > until:
                     break
-        return chunk
+            return self._place(chunk), chunk
 
-    async def _work_off(self, chunk: list[T], first: int) -> float:
-        keep_going = self._on_error is not None
+    def _place(self, chunk: list[T]) -> int:
+        first = len(self.results)
+        self.results.extend(chunk)
+        return first
+
+    def _explain(self, place: int, item: T, error: Exception) -> None:
+        add_note(error, f"while mapping item {place}: {short_repr(item)}")
+
+
+class _Drain(_Bulk[T]):
+    """Threads that empty one iterator between them."""
+
+    async def _work(self) -> None:
+        await offload(self._empty, limiter=self._limiter)
+
+    # --- in a thread -----------------------------------------------------------------
+
+    def _empty(self) -> None:
+        size = self._chunksize or 1
+        while not self._ended:
+            first, chunk = self._take(size)
+            if not chunk:
+                return
+            began = perf_counter()
+            self._work_off(chunk, first)
+            if self._chunksize is None:
+                size = _fitted(size, perf_counter() - began, _THREAD_CHUNK)
+
+    def _work_off(self, chunk: list[T], first: int) -> None:
+        func, results = self._func, self.results
+        for place, item in enumerate(chunk, first):
+            if self._ended:
+                return
+            try:
+                value = func(item)
+                if type(value) is CoroutineType:
+                    refuse_awaitable(value, func)
+            except Exception as error:
+                value = self._failed(place, item, error)
+            results[place] = value
+
+    def _failed(self, place: int, item: T, error: Exception) -> Any:
+        if isinstance(error, StopIteration):
+            cause, error = error, stopped_iteration(self._func)
+            error.__cause__ = cause
+        if self._on_error is not None:
+            return from_thread.run_sync(self._on_error, item, error)
+        self._ended = True
+        self._explain(place, item, error)
+        raise error
+
+
+class _Dispatch(_Bulk[T]):
+    """Tasks that send one chunk after the other elsewhere."""
+
+    def __init__(self, func: Callable[[T], Any], items: Any, *args: Any) -> None:
+        super().__init__(func, items, *args)
+        self._pulling = Lock()
+        self._puller = CapacityLimiter(1)
+        # What is built in has its items at hand; anything else may take its time.
+        self._at_hand = isinstance(items, Collection) and type(items).__module__ == "builtins"
+        self._pickled = self._to != "thread" and not isinstance(self._to, ThreadPoolExecutor)
+
+    async def _work(self) -> None:
+        size = self._chunksize or 1
+        while True:
+            async with self._pulling:
+                first, chunk = await self._pull(size)
+            if not chunk:
+                return
+            seconds = await self._work_off(chunk, first)
+            if self._chunksize is None:
+                size = _fitted(size, seconds, _REMOTE_CHUNK)
+
+    async def _pull(self, size: int) -> tuple[int, list[T]]:
+        if self._feed is not None:
+            return await self._pull_from(self._feed)
+        if self._at_hand:
+            return self._take(size)
+        return await offload(self._take, size, limiter=self._puller)
+
+    async def _pull_from(self, feed: Feed[T]) -> tuple[int, list[T]]:
+        chunk: list[T] = []
+        size = self._chunksize or 1
+        while len(chunk) < size:
+            chunk.extend(islice(feed, size - len(chunk)))
+            if len(chunk) < size and not await feed.more():
+                break
+        return self._place(chunk), chunk
+
+    async def _work_off(self, items: list[T], first: int) -> float:
+        chunk = _Chunk(self._func, items, self._on_error is not None, self._pickled)
         try:
-            seconds, outcomes = await offload(
-                _run_chunk,
-                self._func,
-                chunk,
-                keep_going,
-                self._pickled,
-                to=self._to,
-                limiter=self._limiter,
-            )
+            if self._to == "thread":
+                seconds, outcomes = await offload(chunk, self._has_ended, limiter=self._limiter)
+            else:
+                seconds, outcomes = await offload(chunk, to=self._to, limiter=self._limiter)
         except Exception as error:
-            last = first + len(chunk) - 1
-            add_note(error, f"while mapping items {first} to {last}")
+            add_note(error, f"while mapping items {first} to {first + len(items) - 1}")
             raise
         for place, item, (is_error, value) in zip(
-            range(first, first + len(chunk)), chunk, outcomes, strict=False
+            range(first, first + len(items)), items, outcomes, strict=False
         ):
             self.results[place] = self._failed(place, item, value) if is_error else value
         return seconds
@@ -291,33 +286,43 @@ class _Dispatch(Generic[T]):
                 unpickle_outcome(error, name_of(self._func))
             except Exception as unpickled:
                 error = unpickled
-        error = cast(Exception, error)
+        error = cast("Exception", error)
         if self._on_error is not None:
             return self._on_error(item, error)
-        add_note(error, f"while mapping item {place}: {short_repr(item)}")
+        self._explain(place, item, error)
         raise error
 
 
-def _run_chunk(
-    func: Callable[[T], Any], chunk: list[T], keep_going: bool, pickled: bool
-) -> tuple[float, list[tuple[bool, Any]]]:
-    """Elsewhere: how long it took, and for each item whether it failed and with what."""
-    began = perf_counter()
-    outcomes: list[tuple[bool, Any]] = []
-    for item in chunk:
-        try:
-            outcomes.append((False, func(item)))
-        except Exception as error:
-            if isinstance(error, StopIteration):
-                error = stopped_iteration(func)
-            outcomes.append((True, pickle_error(error) if pickled else error))
-            if not keep_going:
+class _Chunk(Generic[T]):
+    """Some items on their way; called elsewhere, it says what became of each."""
+
+    def __init__(
+        self, func: Callable[[T], Any], items: list[T], keep_going: bool, pickled: bool
+    ) -> None:
+        self.__qualname__ = name_of(func)  # for what is said of the call as a whole
+        self._func = func
+        self._items = items
+        self._keep_going = keep_going
+        self._pickled = pickled
+
+    def __call__(
+        self, has_ended: Callable[[], bool] | None = None
+    ) -> tuple[float, list[tuple[bool, Any]]]:
+        """How long it took, and for each item whether it failed and with what."""
+        began = perf_counter()
+        outcomes: list[tuple[bool, Any]] = []
+        for item in self._items:
+            if has_ended is not None and has_ended():
                 break
-    return perf_counter() - began, outcomes
-
-
-def _take(items: Any, size: int) -> list[Any]:
-    return list(islice(items, size))
+            try:
+                outcomes.append((False, refuse_awaitable(self._func(item), self._func)))
+            except Exception as error:
+                if isinstance(error, StopIteration):
+                    error = stopped_iteration(self._func)
+                outcomes.append((True, pickle_error(error) if self._pickled else error))
+                if not self._keep_going:
+                    break
+        return perf_counter() - began, outcomes
 
 
 def _fitted(size: int, seconds: float, wanted: float) -> int:

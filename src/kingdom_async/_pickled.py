@@ -6,12 +6,14 @@ Rule: what crosses to another process here is bytes, made and read by this file 
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ._errors import OffloadError
 from ._failures import add_note, short_repr
+from ._thread_calls import refuse_awaitable, stopped_iteration
 
 
 def pickle_call(func: Callable[..., object], args: tuple[Any, ...], name: str) -> bytes:
@@ -35,12 +37,9 @@ def call_pickled(payload: bytes) -> bytes:
             "of a module, and outside of 'if __name__ == \"__main__\":'"
         )
     try:
-        value = func(*args)
+        value = refuse_awaitable(func(*args), func)
     except StopIteration:
-        return _explained(
-            "it raised StopIteration, which cannot pass through an await; catch it in the "
-            "function, or give next() a default"
-        )
+        return pickle_error(stopped_iteration(func))
     except Exception as error:
         return pickle_error(error)
     try:
@@ -53,11 +52,22 @@ def call_pickled(payload: bytes) -> bytes:
 
 def unpickle_outcome(outcome: bytes, name: str) -> Any:
     """The value the function returned; what it raised is raised."""
-    kind, value = pickle.loads(outcome)
-    if kind == "error":
-        raise value
+    # A worker knows the main file by this name, as the workers of multiprocessing do.
+    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
+    try:
+        kind, value = pickle.loads(outcome)
+    except Exception as error:
+        raise OffloadError(
+            f"offload({name}, to='process'): its result came back as bytes that cannot be "
+            f"unpickled ({error}); return plain data"
+        ) from error
     if kind == "explained":
         raise OffloadError(f"offload({name}, to='process'): {value}")
+    if kind == "error":
+        try:
+            raise value
+        finally:
+            del value  # an error whose frames hold it is a reference cycle
     return value
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum, auto
 from inspect import iscoroutine
@@ -27,8 +29,11 @@ T = TypeVar("T")
 _current: ContextVar[ThreadCall[Any] | None] = ContextVar("kingdom_async_thread", default=None)
 """The call whose thread this context comes from."""
 
-_waiting: WeakKeyDictionary[CapacityLimiter, list[ThreadCall[Any]]] = WeakKeyDictionary()
-"""The calls made from inside other calls that wait for a token of a limiter."""
+_waiting: WeakKeyDictionary[object, list[ThreadCall[Any]]] = WeakKeyDictionary()
+"""For each run, the calls from inside other calls' threads that wait for a token."""
+
+_CALL_BACKS = ("anyio._backends._asyncio", "trio._threads")
+"""Whose coroutine it is that runs what a thread gave to from_thread.run()."""
 
 
 class _State(Enum):
@@ -49,7 +54,6 @@ class ThreadCall(Generic[T]):
         self, func: Callable[..., T], args: tuple[Any, ...], limiter: CapacityLimiter, name: str
     ) -> None:
         self.limiter = limiter
-        self.parent = _current.get()
         self._func = func
         self._args = args
         self._limiter_name = name
@@ -58,7 +62,8 @@ class ThreadCall(Generic[T]):
         self._error: BaseException | None = None
         self._is_abandoned = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.host: int | None = None
+        self._parent = _current.get()
+        self._host: int | None = None
 
     # --- in the thread ---------------------------------------------------------------
 
@@ -71,11 +76,7 @@ class ThreadCall(Generic[T]):
         _current.set(self)  # anyio runs this in a context of its own
         error: BaseException | None = None
         try:
-            result = self._func(*self._args)
-            if iscoroutine(result):
-                result.close()
-                raise is_async("offload", self._func, f"await {name_of(self._func)}(…)")
-            return result
+            return refuse_awaitable(self._func(*self._args), self._func)
         except StopIteration as stop:
             error = stopped_iteration(self._func)
             raise error from stop
@@ -87,17 +88,17 @@ class ThreadCall(Generic[T]):
             del error
 
     def _end(self, error: BaseException | None) -> None:
+        self._args = ()  # what the function started may keep its context, and so this call
         with self._lock:
             orphaned, self._state = self._state is _State.ORPHANED, _State.ENDED
-            self._error = error
             is_abandoned = self._is_abandoned
+            if not is_abandoned:
+                self._error = error
         if orphaned and self._loop is not None:
-            try:
+            with suppress(RuntimeError):  # the run has ended, and its limiters with it
                 self._loop.call_soon_threadsafe(self.limiter.release_on_behalf_of, self)
-            except RuntimeError:
-                pass  # the run has ended, and its limiters with it
         if is_abandoned:
-            self._log_failure()
+            self._log(error)
 
     # --- on the loop -----------------------------------------------------------------
 
@@ -105,12 +106,14 @@ class ThreadCall(Generic[T]):
         """The task was cancelled and takes no outcome; a failure must not go unsaid."""
         with self._lock:
             self._is_abandoned = True
-            has_ended = self._state is _State.ENDED
-        if has_ended:
-            self._log_failure()
+            error = self._error
+        self._log(error)
 
-    def _log_failure(self) -> None:
-        error, self._error = self._error, None
+    def forget(self) -> None:
+        """The task has the outcome: an error that is kept here as well would be a cycle."""
+        self._error = None
+
+    def _log(self, error: BaseException | None) -> None:
         if isinstance(error, (Exception, SystemExit, KeyboardInterrupt)):
             log_failure(error, "offload(%s) failed after it was abandoned", name_of(self._func))
 
@@ -132,17 +135,19 @@ class ThreadCall(Generic[T]):
         self.limiter.release_on_behalf_of(self)
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:  # trio
-        self.host = get_current_task().id
+        self._host = get_current_task().id
         await self._acquire(borrower)
 
     def release_on_behalf_of(self, borrower: object) -> None:  # trio
         self.limiter.release_on_behalf_of(borrower)
 
     async def _acquire(self, borrower: object) -> None:
-        if self.parent is None or self.limiter.available_tokens >= 1 or not self._is_call_back():
+        if self._parent is not None and not self._is_call_back():
+            self._parent = None  # whose thread does not wait for this call
+        if self._parent is None or self.limiter.available_tokens >= 1:
             await self.limiter.acquire_on_behalf_of(borrower)
             return
-        waiting = _waiting.setdefault(self.limiter, [])
+        waiting = _waiting.setdefault(current_token().native_token, [])
         waiting.append(self)
         try:
             self._refuse_deadlock(waiting)
@@ -153,39 +158,42 @@ class ThreadCall(Generic[T]):
     # --- deadlock --------------------------------------------------------------------
 
     def _is_call_back(self) -> bool:
-        """True if this task is what the thread of `parent` waits for in from_thread.run().
+        """True if this task is what the thread of the parent waits for in from_thread.run().
 
-        trio runs it in the task that waits for the thread, asyncio in a task of the backend's
-        own. Tasks that it starts inherit its context, but the thread may not wait for them.
+        That is the task which waits for the thread (trio), or one of the backend's own. Tasks
+        that it starts inherit its context, but the thread may not wait for them.
         """
         task = get_current_task()
-        if self.parent is not None and task.id == self.parent.host:
+        if self._parent is not None and task.id == self._parent._host:
             return True
         frame = getattr(task.coro, "cr_frame", None)
-        own = current_token().backend_class.__module__
-        return frame is not None and frame.f_globals.get("__name__") == own
+        return frame is not None and frame.f_globals.get("__name__") in _CALL_BACKS
 
     def _refuse_deadlock(self, waiting: list[ThreadCall[Any]]) -> None:
-        """Raise if each token is held by a call that cannot end before one of *waiting*."""
-        holders = {
-            id(holder)
-            for call in waiting
-            for holder in call._ancestors()
-            if holder.limiter is self.limiter
-        }
-        if len(holders) >= self.limiter.total_tokens:
+        """Raise if the tokens waited for are held only by calls that wait for this one."""
+        stuck = waiting
+        while True:
+            holders = {id(holder): holder for call in stuck for holder in call._holders()}
+            held = Counter(id(holder.limiter) for holder in holders.values())
+            rest = [c for c in stuck if held[id(c.limiter)] >= c.limiter.total_tokens]
+            if len(rest) == len(stuck):
+                break
+            stuck = rest
+        if self in stuck:
             raise LimiterDeadlock(
-                f"offload({name_of(self._func)}) called back from a thread of "
-                f"{self._limiter_name} would wait for ever: all "
-                f"{self.limiter.total_tokens} tokens are held by threads that wait like this "
-                "one; give the inner calls a limiter of their own"
+                f"offload({name_of(self._func)}), called back from a thread, would wait for "
+                f"ever: every token of {self._limiter_name} "
+                f"({self.limiter.total_tokens} in all) is held by a thread that waits like "
+                "this one; give the inner calls a limiter of their own"
             )
 
-    def _ancestors(self) -> Iterator[ThreadCall[Any]]:
-        call = self.parent
+    def _holders(self) -> Iterator[ThreadCall[Any]]:
+        """The calls around this one, which cannot end before it."""
+        call = self._parent
         while call is not None:
-            yield call
-            call = call.parent
+            if call._state is not _State.ENDED:
+                yield call
+            call = call._parent
 
 
 def stopped_iteration(func: Callable[..., object]) -> OffloadError:
@@ -194,6 +202,14 @@ def stopped_iteration(func: Callable[..., object]) -> OffloadError:
         f"offload({name_of(func)}): it raised StopIteration, which cannot pass through an "
         "await; catch it in the function, or give next() a default"
     )
+
+
+def refuse_awaitable(result: T, func: object) -> T:
+    """*result*, unless *func* turns out to be async."""
+    if iscoroutine(result):
+        result.close()
+        raise is_async("offload", func, f"await {name_of(func)}(…)")
+    return result
 
 
 def is_async(call: str, func: object, instead: str) -> TypeError:
