@@ -12,7 +12,7 @@ import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from anyio import TaskCancelled, TaskFailed
+from anyio import TaskCancelled, TaskFailed, get_cancelled_exc_class
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -67,24 +67,47 @@ def distinct(errors: Iterable[BaseException]) -> list[BaseException]:
     A `TaskFailed` that only repeats another of them, as the awaiting of a failed handle
     raises it, stands for the failure it repeats.
     """
-    found = {_identity(error): error for error in map(bare, reversed([*errors]))}
+    found: dict[tuple[int, ...], BaseException] = {}
+    for error in map(bare, errors):
+        found.setdefault(identity(error), error)
     unique: dict[tuple[int, ...], BaseException] = {}
-    for error in reversed(found.values()):
-        if isinstance(error, TaskFailed) and error.__cause__ is not None:
-            error = found.get(_identity(bare(error.__cause__)), error)
-        unique.setdefault(_identity(error), error)
+    for error in found.values():
+        while isinstance(error, TaskFailed) and error.__cause__ is not None:
+            repeated = found.get(identity(error.__cause__))
+            if repeated is None:
+                break
+            error = repeated
+        unique.setdefault(identity(error), error)
     # sorted() is stable: among equals, the order recorded stays
-    return sorted(unique.values(), key=lambda error: isinstance(error, Exception))
+    return sorted(unique.values(), key=_gravity, reverse=True)
 
 
-def _identity(error: BaseException) -> tuple[int, ...]:
-    """What tells one failure from another: taking cancellations out makes a new group."""
+def identity(error: BaseException) -> tuple[int, ...]:
+    """What tells one failure from another.
+
+    Not the object: taking the cancellations out of a group makes a new group.
+    """
+    cancelled = get_cancelled_exc_class()
+    return tuple(id(leaf) for leaf in _leaves(error) if not isinstance(leaf, cancelled))
+
+
+def _gravity(error: BaseException) -> int:
+    if any(isinstance(leaf, (KeyboardInterrupt, SystemExit)) for leaf in _leaves(error)):
+        return 2
+    return not isinstance(error, Exception)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return tuple(i for inner in error.exceptions for i in _identity(inner))
-    return (id(error),)
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
-def first_of(failures: Sequence[BaseException], names: dict[int, str]) -> BaseException:
+def first_of(
+    failures: Sequence[BaseException], names: dict[tuple[int, ...], str]
+) -> BaseException:
     """The first of *failures*, from which all the others can be reached.
 
     Each other one becomes a note on it, stands with its traceback in a group at the end of
@@ -92,11 +115,12 @@ def first_of(failures: Sequence[BaseException], names: dict[int, str]) -> BaseEx
 
     Args:
         failures: What `distinct` returned; at least one.
-        names: The name of the task that raised it, by ``id()`` of the failure.
+        names: The name of the task that raised it, by the `identity` of the failure.
     """
     first, *others = failures
     for other in others:
-        whose = f"task {names[id(other)]!r}" if id(other) in names else "the body"
+        name = names.get(identity(other))
+        whose = "the body" if name is None else f"task {name!r}"
         add_note(first, f"also failed: {whose}: {short_repr(other)}")
         log_failure(other, "also failed, beside %s: %s", short_repr(first), whose)
     _hang_on(first, others)

@@ -1,4 +1,4 @@
-"""Tasks that end with their block: the group, and the calls that are a group in one line.
+"""Tasks that end with their block.
 
 Rule: anyio's task group does all the work. Ours keeps the handles of the tasks that are not
 done yet, and that alone tells which daemons to cancel and which failure belongs to whom.
@@ -14,11 +14,10 @@ from typing import Any, Literal, TypeVar, overload
 
 import anyio.abc
 from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
-from anyio.abc import TaskStatus
-from anyio.lowlevel import cancel_shielded_checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from . import _observe
-from ._failures import distinct, first_of, without
+from ._failures import distinct, first_of, identity, short_repr, without
 
 if sys.version_info >= (3, 11):
     from typing import Self, TypeVarTuple, Unpack
@@ -62,8 +61,9 @@ class TaskGroup(anyio.abc.TaskGroup):
         self._group = create_task_group()
         self._tasks = _Unfinished()
         self._daemons = _Unfinished()
-        self._body_done = False
-        self._unstarted: list[BaseException] = []
+        self._leaving = False
+        self._watched = False
+        self._daemons_ended = False
 
     @property
     def cancel_scope(self) -> anyio.CancelScope:  # type: ignore[override]
@@ -97,11 +97,7 @@ class TaskGroup(anyio.abc.TaskGroup):
             refuse_coroutine("start_soon", func)
             raise
         if not isinstance(coro, Coroutine):
-            raise TypeError(
-                f"start_soon() takes an async function; {_name_of(func)}() returned {coro!r}, "
-                f"which is no coroutine; for a blocking function write "
-                f"start_soon(offload, {_name_of(func)}, …)"
-            )
+            raise _not_async("start_soon", func, coro)
         return self.create_task(
             coro, name=_name_of(func) if name is None else name, daemon=daemon
         )
@@ -125,7 +121,15 @@ class TaskGroup(anyio.abc.TaskGroup):
         if _observe.observer is not None:
             name = getattr(coro, "__qualname__", None) if name is None else name
             coro = _observe.observer.spawned(coro, str(name), self)
-        handle = self._group.create_task(coro, name=name, context=context)
+        try:
+            handle = self._group.create_task(coro, name=name, context=context)
+        except TypeError:
+            if isinstance(coro, Coroutine):
+                raise
+            raise TypeError(
+                f"create_task() takes a coroutine, not {short_repr(coro)}; "
+                "write create_task(fetch(1)) or start_soon(fetch, 1)"
+            ) from None
         self._keep(handle, daemon)
         return handle
 
@@ -172,43 +176,68 @@ class TaskGroup(anyio.abc.TaskGroup):
             The value given to ``started()``, or the handle.
 
         Raises:
-            RuntimeError: If the task ends without calling ``started()``.
+            TypeError: If *func* is not an async function.
+            RuntimeError: If the task ends without calling ``started()``, or the group is not
+                open.
         """
         refuse_coroutine("start", func)
         name = _name_of(func) if name is None else name
-        failure: BaseException | None = None
+        heard: list[BaseException] | None = []
 
-        async def watched(*args: object, task_status: TaskStatus[Any]) -> T:
-            nonlocal failure
+        async def watched(*args: object, task_status: anyio.abc.TaskStatus[Any]) -> T:
             try:
                 coro = func(*args, task_status=task_status)
+                if not isinstance(coro, Coroutine):
+                    raise _not_async("start", func, coro)
                 if _observe.observer is not None:
                     coro = _observe.observer.spawned(coro, str(name), self)
                 return await coro
             except BaseException as error:
-                failure = error
+                if heard is not None:
+                    heard.append(error)
                 raise
 
         try:
             handle = await self._group.start(watched, *args, name=name, return_handle=True)
         except get_cancelled_exc_class():
-            # The caller was cancelled, and on asyncio the failure of a task that was
-            # cancelled with it goes nowhere.
-            if failure is not None:
-                self._unstarted.append(failure)
-            raise
+            # The caller was cancelled, and the task with it. What the task raised then, anyio
+            # drops on asyncio; it is raised here, as on trio.
+            if not heard or without(get_cancelled_exc_class(), heard[0]) is None:
+                raise
+            failure = heard[0]
+        else:
+            self._keep(handle, daemon)
+            return handle if return_handle else handle.start_value
         finally:
-            failure = None  # an error whose frames hold it is a reference cycle
-        self._keep(handle, daemon)
-        return handle if return_handle else handle.start_value
+            heard = None  # an error whose frames hold it is a reference cycle
+        try:
+            await _settle()
+            raise failure
+        finally:
+            del failure
 
     def _keep(self, handle: TaskHandle[Any, Any], daemon: bool) -> None:
         if not daemon:
             self._tasks.add(handle)
-        else:
-            self._daemons.add(handle)
-            if self._body_done:
-                handle.cancel()
+            return
+        self._daemons.add(handle)
+        if self._daemons_ended:
+            handle.cancel()
+        elif self._leaving:
+            self._watch()
+
+    def _watch(self) -> None:
+        if not self._watched:
+            self._watched = True
+            self._group.create_task(self._end_daemons(), name="TaskGroup: end of daemons")
+
+    async def _end_daemons(self) -> None:
+        while pending := self._tasks.unfinished():  # may grow while we wait
+            for handle in pending:
+                await handle.wait()
+        self._daemons_ended = True
+        for daemon in self._daemons.handles:
+            daemon.cancel()
 
     # --- the block -------------------------------------------------------------------
 
@@ -222,59 +251,50 @@ class TaskGroup(anyio.abc.TaskGroup):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        cut_off = exc
+        self._leaving = True
         if self._daemons.handles:
-            if cut_off is None:
-                cut_off = await self._wait_for_tasks()
-            self._body_done = True
-            for daemon in self._daemons.handles:
-                daemon.cancel()
-        self._body_done = True
-        if not self._first and cut_off is exc:
-            return await self._group.__aexit__(exc_type, exc, traceback)
-
+            self._watch()
         try:
-            ended_well = await self._group.__aexit__(type(cut_off), cut_off, traceback)
-            raised = None if ended_well else cut_off
+            if self._first:
+                return await self._leave_with_first(exc_type, exc, traceback)
+            return await self._group.__aexit__(exc_type, exc, traceback)
+        finally:
+            # an error whose frames hold it is a reference cycle
+            self._tasks.handles.clear()
+            self._daemons.handles.clear()
+            del exc, traceback
+
+    async def _leave_with_first(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if exc is not None or self._tasks.failed() or self._daemons.failed():
+            # Where no task is left to wait for, a native cancellation makes anyio's exit
+            # drop the failures that it has recorded.
+            self._group.create_task(checkpoint(), name="TaskGroup: exit")
+        try:
+            raised = None if await self._group.__aexit__(exc_type, exc, traceback) else exc
         except BaseException as error:
             raised = error
-        if raised is None:
-            return True
         try:
-            if self._first and (failures := self._failures(raised, exc)):
+            if raised is not None and (failures := _failures_in(raised)):
                 await _settle()
-                raised = first_of(failures, self._tasks.names() | self._daemons.names())
+                raised = first_of(failures, self._names())
+            if raised is None or raised is exc:
+                return raised is None
             context = raised.__context__
             try:
                 raise raised
             finally:
                 raised.__context__ = context  # Python put the body's error here
         finally:
-            del raised, exc, cut_off  # an error whose frames hold it is a reference cycle
+            del raised, exc, traceback
 
-    async def _wait_for_tasks(self) -> BaseException | None:
-        """Wait as the body's last act; what ends the wait early ends the body."""
-        try:
-            while pending := self._tasks.unfinished():  # may grow while we wait
-                for handle in pending:
-                    await handle.wait()
-        except BaseException as error:
-            return error
-        return None
-
-    def _failures(
-        self, raised: BaseException, body: BaseException | None
-    ) -> list[BaseException]:
-        """Every failure of this group in the order recorded, and those anyio dropped."""
-        ours = isinstance(raised, BaseExceptionGroup) and raised is not body
-        errors = list(raised.exceptions) if ours else [raised]
-        # A native cancellation in the last checkpoint of anyio's exit drops what it recorded.
-        known = set(map(id, errors))
-        dropped = [body, *self._unstarted, *self._tasks.errors(), *self._daemons.errors()]
-        errors += [error for error in dropped if error is not None and id(error) not in known]
-        cancelled = get_cancelled_exc_class()
-        real = (without(cancelled, error) for error in errors)
-        return distinct(error for error in real if error is not None)
+    def _names(self) -> dict[tuple[int, ...], str]:
+        failed = (*self._tasks.failed(), *self._daemons.failed())
+        return {identity(error): name for name, error in failed}
 
 
 class _Unfinished:
@@ -284,42 +304,38 @@ class _Unfinished:
     starts tasks for years stays small.
     """
 
-    __slots__ = ("_room", "handles")
+    __slots__ = ("handles", "room")
 
     def __init__(self) -> None:
         self.handles: list[TaskHandle[Any, Any]] = []
-        self._room = 32
+        self.room = 32
 
     def add(self, handle: TaskHandle[Any, Any]) -> None:
         self.handles.append(handle)
-        if len(self.handles) > self._room:
+        if len(self.handles) > self.room:
             dropped = (TaskHandle.Status.FINISHED, TaskHandle.Status.CANCELLED)
             # in place: the group may be walking the list
             self.handles[:] = [h for h in self.handles if h.status not in dropped]
-            self._room = 2 * len(self.handles) + 32
+            self.room = 2 * len(self.handles) + 32
 
     def unfinished(self) -> list[TaskHandle[Any, Any]]:
         return [handle for handle in self.handles if handle.status in _UNFINISHED]
 
-    def errors(self) -> list[BaseException]:
-        failed = TaskHandle.Status.FAILED
-        return [
-            handle.exception
-            for handle in self.handles
-            if handle.status is failed and handle.exception is not None
-        ]
+    def failed(self) -> list[tuple[str, BaseException]]:
+        """The name and the failure of each task that failed."""
+        status = TaskHandle.Status.FAILED
+        failed = (
+            (handle, handle.exception) for handle in self.handles if handle.status is status
+        )
+        return [(handle.name, error) for handle, error in failed if error is not None]
 
-    def names(self) -> dict[int, str]:
-        """Whose failure it is, by the id() of what the group would call that failure."""
-        failed = TaskHandle.Status.FAILED
-        cancelled = get_cancelled_exc_class()
-        return {
-            id(error): handle.name
-            for handle in self.handles
-            if handle.status is failed and handle.exception is not None
-            and (real := without(cancelled, handle.exception)) is not None
-            for error in distinct([real])
-        }
+
+def _failures_in(raised: BaseException) -> list[BaseException]:
+    """What anyio's group recorded, in that order, with the cancellations taken out."""
+    cancelled = get_cancelled_exc_class()
+    errors = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
+    real = (without(cancelled, error) for error in errors)
+    return distinct(error for error in real if error is not None)
 
 
 async def _settle() -> None:
@@ -347,8 +363,15 @@ def refuse_coroutine(call: str, func: object, rest: str = "its arguments") -> No
         )
 
 
+def _not_async(call: str, func: Callable[..., object], result: object) -> TypeError:
+    name = _name_of(func)
+    return TypeError(
+        f"{call}() takes an async function; {name}() returned {short_repr(result)}, "
+        f"which is no coroutine; for a blocking function write {call}(offload, {name}, …)"
+    )
+
+
 def _name_of(func: Callable[..., object]) -> str:
     name = getattr(func, "__qualname__", None) or repr(func)
     module = getattr(func, "__module__", None)
     return f"{module}.{name}" if module else name
-
