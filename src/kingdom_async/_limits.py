@@ -7,12 +7,23 @@ other, on any backend: what is borrowed or waited for is kept per run.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from anyio import CapacityLimiter, CapacityLimiterStatistics, Lock, current_time, sleep_until
+from anyio import (
+    CapacityLimiter,
+    CapacityLimiterStatistics,
+    Lock,
+    NoEventLoopError,
+    current_time,
+    sleep_until,
+)
 from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -51,17 +62,11 @@ class Limiter(CapacityLimiter):
 
     __slots__ = ("_runs", "_tokens", "name")
 
-    def __new__(cls, tokens: float, *, name: str | None = None) -> Limiter:
+    def __new__(cls, tokens: float, *, name: str | None = None) -> Self:
         return object.__new__(cls)
 
     def __init__(self, tokens: float, *, name: str | None = None) -> None:
-        if tokens != math.inf and not isinstance(tokens, int):
-            raise TypeError(f"tokens must be a whole number or math.inf, not {tokens!r}")
-        if tokens < 1:
-            raise ValueError(
-                f"tokens must be 1 or more, not {tokens!r}; with none, every caller would hang"
-            )
-        self._tokens = tokens
+        self._tokens = _checked(tokens)
         self.name = f"Limiter({tokens})" if name is None else name
         self._runs: _PerRun[CapacityLimiter] = _PerRun()
 
@@ -87,12 +92,16 @@ class Limiter(CapacityLimiter):
     @property
     def total_tokens(self) -> float:
         """How many tokens there are. Setting it changes this run and the ones after it."""
-        return self.current.total_tokens
+        try:
+            return self.current.total_tokens
+        except NoEventLoopError:
+            return self._tokens
 
     @total_tokens.setter
     def total_tokens(self, value: float) -> None:
-        self.current.total_tokens = value
-        self._tokens = value
+        self._tokens = _checked(value)
+        with suppress(NoEventLoopError):
+            self.current.total_tokens = value
 
     @property
     def borrowed_tokens(self) -> int:
@@ -124,6 +133,16 @@ class Limiter(CapacityLimiter):
         return self.current.statistics()
 
 
+def _checked(tokens: float) -> float:
+    if tokens != math.inf and not isinstance(tokens, int):
+        raise TypeError(f"tokens must be a whole number or math.inf, not {tokens!r}")
+    if tokens < 1:
+        raise ValueError(
+            f"tokens must be 1 or more, not {tokens!r}; with none, every caller would hang"
+        )
+    return tokens
+
+
 class RateLimit:
     """At most *per_second* starts a second, shared by all who use it.
 
@@ -146,11 +165,14 @@ class RateLimit:
     def __init__(self, per_second: float, *, burst: int = 1) -> None:
         if not 0 < per_second < math.inf:
             raise ValueError(
-                f"per_second must be more than 0, not {per_second!r}; "
+                f"per_second must be more than 0 and finite, not {per_second!r}; "
                 "for no limit leave the RateLimit out"
             )
         if not isinstance(burst, int) or burst < 1:
-            raise ValueError(f"burst must be a whole number, 1 or more, not {burst!r}")
+            raise ValueError(
+                f"burst must be a whole number of at least 1, not {burst!r}; "
+                "1 spaces all starts evenly"
+            )
         self._per_second = per_second
         self._burst = burst
         self._runs: _PerRun[_Turns] = _PerRun()
