@@ -6,17 +6,19 @@ dark where the reader's system is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
 from .comparison import Row  # noqa: TC001
+from .report import in_order, short
 
 _LABELS = 300  # pixels, from the left edge to where the bars begin
 _GOAL = 340  # pixels, from there to the goal line
 _LONGEST = 1.35  # times the goal; longer bars are cut, and end in a point
-_VALUES = 130
+_VALUES = 110
 _WIDTH = _LABELS + int(_GOAL * _LONGEST) + _VALUES
+_VALUES_AT = _LABELS + _GOAL * _LONGEST + 14
 _BAR, _STEP, _GAP, _TOP = 9, 12, 14, 78
 
 _STYLE = """\
@@ -50,7 +52,7 @@ def svg(rows: Sequence[Row], setting: str) -> str:
     """The picture of those *rows* that have a goal."""
     parts: list[str] = []
     y = _TOP
-    with_goal = sorted((row for row in rows if row.goal), key=_place_of(rows))
+    with_goal = in_order(row for row in rows if row.goal is not None)
     for (operation, against), group in groupby(
         with_goal, key=lambda row: (row.operation, row.against)
     ):
@@ -63,7 +65,7 @@ def svg(rows: Sequence[Row], setting: str) -> str:
         for row in bars:
             parts.append(_bar(row, y))
             y += _STEP
-        y += _GAP
+        y += _GAP + _STEP * (len(bars) == 1)  # the label has two lines
     line = _LABELS + _GOAL
     height = y + 26
     return "".join(
@@ -92,13 +94,6 @@ def svg(rows: Sequence[Row], setting: str) -> str:
     )
 
 
-def _place_of(rows: Sequence[Row]) -> Callable[[Row], int]:
-    places: dict[tuple[str, str], int] = {}
-    for row in rows:
-        places.setdefault((row.operation, row.against), len(places))
-    return lambda row: places[row.operation, row.against]
-
-
 def _bar(row: Row, y: float) -> str:
     assert row.goal is not None
     share = row.value / row.goal
@@ -108,7 +103,7 @@ def _bar(row: Row, y: float) -> str:
     low = y + _BAR
     shape = f"M{_LABELS} {y}H{edge:.1f}L{end:.1f} {(y + low) / 2}L{edge:.1f} {low}H{_LABELS}Z"
     unit = f" {row.unit}" if row.relation == "excess" else ""
-    number = f"{row.value:.3g} / {row.goal:g}{unit}"
+    number = f"{short(row.value)} / {row.goal:g}{unit}"
     return f'<path class="{_CLASSES[row.backend]}" d="{shape}"/>\n' + _text(
         end + 6, y + _BAR - 0.5, number, of="small"
     )

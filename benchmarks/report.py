@@ -44,27 +44,36 @@ def _text_line(cells: Sequence[str]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    spread = f"{_short(row.value)} ({_short(row.low)} to {_short(row.high)})"
+    spread = f"{short(row.value)} ({short(row.low)} to {short(row.high)})"
     if row.relation == "excess":
-        spread = f"+{_short(row.value)} {row.unit}"
+        spread = f"+{short(row.value)} {row.unit}"
     return (
         row.operation,
         row.against,
         row.backend,
-        f"{_short(row.ours)} {row.unit}",
-        f"{_short(row.theirs)} {row.unit}",
+        f"{short(row.ours)} {row.unit}",
+        f"{short(row.theirs)} {row.unit}",
         spread,
-        _short(row.best),
+        short(row.best),
         _NONE if row.goal is None else f"{row.goal:g}",
         {None: _NONE, True: "yes", False: "NO"}[row.reached],
     )
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """Three digits that count, and never an exponent."""
     size = abs(number)
     decimals = sum(size < bound for bound in (0.1, 1, 10, 100))
     return f"{number:.{decimals}f}"
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """By operation and what it is against, each in the order first seen."""
+    rows = list(rows)
+    operations = {row.operation: None for row in rows}
+    againsts = {row.against: None for row in rows}
+    places = {name: place for place, name in enumerate((*operations, *againsts))}
+    return sorted(rows, key=lambda row: (places[row.operation], places[row.against]))
 
 
 def setting() -> str:
@@ -83,7 +92,7 @@ def _version(name: str) -> str | None:
 
 def page(rows: Sequence[Row], notes: Iterable[str], rounds: int) -> str:
     """The page ``docs/benchmarks.md``."""
-    goals = [row for row in rows if row.goal is not None]
+    goals = in_order(row for row in rows if row.goal is not None)
     missed = sum(row.reached is False for row in goals)
     today = datetime.now(timezone.utc).date().isoformat()
     left_out = "".join(f"- {note}\n" for note in notes)
@@ -121,7 +130,7 @@ Your numbers will differ, the ratios less so: run `python -m benchmarks` to see 
 {_markdown(goals)}
 ## For comparison
 
-{_markdown([row for row in rows if row.goal is None])}
+{_markdown(in_order(row for row in rows if row.goal is None))}
 {left_out}""".rstrip()
         + "\n"
     )
