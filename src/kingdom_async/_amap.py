@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Generic, TypeVar, overload
 
+from anyio.lowlevel import checkpoint_if_cancelled
+
 from ._buffer import check_count
 from ._crew import Crew
 from ._groups import TaskGroup
@@ -59,7 +61,7 @@ async def amap(
 
     The first failure cancels the other items and is raised itself, with a note that names the
     item, once they have ended; see ``TaskGroup(errors="first")``. Cancelling the caller
-    cancels them all. Items are pulled only as far as *limit* allows, and start in order.
+    cancels them all. Items are pulled in order, and only as far as *limit* allows.
 
     With few workers for many items, an item costs little more than awaiting it. Items are
     isolated all the same: one item's context variables and cancel scopes are not seen by the
@@ -92,9 +94,11 @@ async def amap(
             "amap() over an async iterable needs a limit, or all of it would be pulled at "
             "once; write amap(func, items, limit=10)"
         )
-    crew = _Collector("amap", func, items, limit or math.inf, rate, on_error)
+    crew: _Collector[T, Any] = _Collector("amap", func, items, limit or math.inf, rate, on_error)
+    await checkpoint_if_cancelled()
     async with TaskGroup(errors="first") as group:
         await crew.serve(group)
+    crew.check_complete()
     return crew.results
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from gc import get_referents
@@ -50,13 +51,17 @@ class Crew(ABC, Generic[T, R]):
     ) -> None:
         refuse_coroutine(call, func, "items")
         check_items(call, items)
+        self.call = call
         self.name = f"{call}({name_of(func)})"
         self._func = func
         self._items = items
         self._limit = limit
-        self._rate = RateLimit(rate) if isinstance(rate, (int, float)) else rate
+        self._rate = _as_rate_limit(call, rate)
         self._on_error = on_error
+        self._first: deque[tuple[T, int]] = deque()
         self._started = 0
+        self._working = 0
+        self._served = False
         self._giving_way = 0
         self._idle = 0
         self._none_idle = Event()
@@ -84,7 +89,7 @@ class Crew(ABC, Generic[T, R]):
     async def serve(self, group: TaskGroup) -> None:
         """Start workers as long as all of them wait, up to the limit or the last item."""
         if isinstance(self._items, AsyncIterable):
-            feed = Feed(self._items)
+            feed = Feed(self._items, self.call)
             group.start_soon(feed.pull, name=f"{self.name} source")
             source = self.source(feed)
         else:
@@ -95,8 +100,12 @@ class Crew(ABC, Generic[T, R]):
         self._group = group
         self._context = copy_context()
         self._checkpoint = backend_class().checkpoint  # no look-up at each call
+        await self._start_workers()
+        self._served = True
+
+    async def _start_workers(self) -> None:
         batch = 1
-        while self._started < self._limit:
+        while self._working < self._limit:
             if self._idle:  # the next item is for a worker that waits for one
                 self._none_idle = Event()
                 await self._none_idle.wait()
@@ -107,32 +116,45 @@ class Crew(ABC, Generic[T, R]):
                     while (first := next(self._pulled, None)) is None:
                         if not await self._more():
                             return
-                    self._start_worker(first)
-                    if self._started == self._limit:
+                    self._first.append(first)
+                    self._start_worker()
+                    if self._working >= self._limit:
                         return
                 batch *= 2
                 await self._checkpoint()
 
-    def _start_worker(self, *first: tuple[T, int]) -> None:
+    def check_complete(self) -> None:
+        """Raise if a task was cancelled natively before its first step: nothing else tells."""
+        if self._working or not self._served:
+            raise task_cancelled(self.call, "a worker", None)
+
+    def _start_worker(self) -> None:
         self._group.create_task(
-            self._work(first), name=f"{self.name}[{self._started}]", context=self._context
+            self._work(), name=f"{self.name}[{self._started}]", context=self._context
         )
         self._started += 1
+        self._working += 1
 
-    async def _work(self, first: Iterable[tuple[T, int]]) -> None:
+    async def _work(self) -> None:
+        touched = False
         try:
-            await self._work_until_touched(first)
+            touched = await self._work_until_touched()
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
-            self.broke(task_cancelled(self.name, "a worker", error))
+            self.broke(task_cancelled(self.call, "a worker", error))
+        self._working -= 1
+        if touched:
+            self._start_worker()
 
-    async def _work_until_touched(self, first: Iterable[tuple[T, int]]) -> None:
-        """Serve items until there are no more, or one has changed a context variable."""
+    async def _work_until_touched(self) -> bool:
+        """Serve items until there are no more (False), or one changed a context variable."""
         func, deliver, rate = self._func, self.deliver, self._rate
         # The mapping inside the context: it is another one as soon as a variable was set.
         variables = get_referents(copy_context())[0]
-        pulled: Iterable[tuple[T, int]] = chain(first, self._pulled)
+        # Not an item of its own, but the next: trio starts tasks in any order.
+        first = iter([self._first.popleft()] if self._first else ())
+        pulled: Iterable[tuple[Any, int]] = chain(first, self._pulled)
         while True:
             for item, place in pulled:
                 answer: Any = _NOTHING
@@ -146,7 +168,7 @@ class Crew(ABC, Generic[T, R]):
                 deliver(place, value)
                 if get_referents(copy_context())[0] is not variables:
                     if not same_values(copy_context(), self._context):
-                        return self._start_worker()
+                        return True
                     variables = get_referents(copy_context())[0]
                 if not (place + 1) & (_TURN - 1):
                     self._giving_way += 1
@@ -154,8 +176,9 @@ class Crew(ABC, Generic[T, R]):
                         await self._checkpoint()
                     finally:
                         self._giving_way -= 1
+            answer = item = value = None  # who waits keeps nothing alive
             if not await self._more_while_idle():
-                return
+                return False
             pulled = self._pulled
 
     def _settle(self, place: int, item: T, answer: object, error: BaseException) -> Any:
@@ -163,7 +186,7 @@ class Crew(ABC, Generic[T, R]):
         if isinstance(error, get_cancelled_exc_class()):
             if not cancelled_natively():
                 raise error
-            error = task_cancelled(self.name, f"item {place}", error)
+            error = task_cancelled(self.call, f"item {place}", error)
         elif answer is not _NOTHING and not inspect.isawaitable(answer):
             error = TypeError(
                 f"{self.name} takes an async function, and this one returned "
@@ -185,6 +208,17 @@ class Crew(ABC, Generic[T, R]):
             self._idle -= 1
             if not self._idle:
                 self._none_idle.set()
+
+
+def _as_rate_limit(call: str, rate: float | RateLimit | None) -> RateLimit | None:
+    if rate is None or isinstance(rate, RateLimit):
+        return rate
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+        raise TypeError(
+            f"{call}(): rate must be a number of starts a second or a RateLimit, not {rate!r}; "
+            "leave it out for no limit"
+        )
+    return RateLimit(rate)
 
 
 async def _over() -> bool:

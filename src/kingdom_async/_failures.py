@@ -132,7 +132,7 @@ def log_failure(error: BaseException, message: str, *args: object) -> None:
     logger.error(message, *args, exc_info=(type(error), error, error.__traceback__))
 
 
-def task_cancelled(call: str, name: str, error: BaseException) -> TaskCancelled:
+def task_cancelled(call: str, name: str, error: BaseException | None) -> TaskCancelled:
     """The error for a task of ours that ``asyncio.Task.cancel`` cancelled."""
     cancelled = TaskCancelled(
         f"{call}(): the task of {name} was cancelled from outside, by asyncio.Task.cancel()"

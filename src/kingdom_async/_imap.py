@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from types import TracebackType
-from typing import Any, TypeVar, cast, overload
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
@@ -19,7 +26,7 @@ from ._failures import log_failure, task_cancelled
 from ._groups import TaskGroup
 from ._limits import RateLimit
 from ._scopes import cancelled_natively
-from ._sources import Feed
+from ._sources import Window
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,7 +107,7 @@ class Imap(AbstractAsyncContextManager[AsyncIterator[R]]):
             raise RuntimeError(f"{self._crew.name} can be entered once; call imap() again")
         self._group = TaskGroup(errors="first")
         await self._group.__aenter__()
-        self._group.start_soon(self._crew.run, self._group, name=f"{self._crew.name} crew")
+        self._group.start_soon(self._crew.run, name=f"{self._crew.name} crew")
         return self._crew
 
     async def __aexit__(
@@ -110,11 +117,15 @@ class Imap(AbstractAsyncContextManager[AsyncIterator[R]]):
         traceback: TracebackType | None,
     ) -> bool | None:
         assert self._group is not None
+        self._crew.leave()
         self._group.cancel()
         try:
-            return await self._group.__aexit__(exc_type, exc, traceback)
+            swallowed = await self._group.__aexit__(exc_type, exc, traceback)
         finally:
             self._crew.log_unconsumed()
+        if not self._crew.has_run:  # cancelled before it began, and the body with it
+            raise task_cancelled(self._crew.call, "the crew", exc)
+        return swallowed
 
     def __aiter__(self) -> AsyncIterator[R]:
         raise TypeError(
@@ -136,24 +147,34 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 
     def __init__(self, results: _Results, *args: Any) -> None:
         super().__init__(*args)
+        self.has_run = False
+        self._has_ended = False
         self._results = results
-        self._window = _Window[T](2 * int(self._limit), self.broke)
+        self._window = Window[T](2 * int(self._limit))
+        self._breakages: deque[Exception] = deque()
         self._wake: Event | None = None
         self._over = False
+        self._is_left = False
         self.deliver = self._deliver
 
     # --- the workers' side -----------------------------------------------------------
 
-    async def run(self, group: TaskGroup) -> None:
-        """The task that starts the workers."""
+    async def run(self) -> None:
+        """The task that has the workers in a group of its own: none of them ends the body."""
+        self.has_run = True
         try:
-            await self.serve(group)
+            async with TaskGroup(errors="first") as group:
+                await self.serve(group)
+            self.check_complete()
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
-            self.broke(task_cancelled(self.name, "the crew", error))
+            self.broke(task_cancelled(self.call, "the crew", error))
         except Exception as error:
             self.broke(error)
+        finally:
+            self._has_ended = True
+            self._window.end()
 
     def source(self, items: Iterator[T]) -> Iterator[T]:
         self._window.items = items
@@ -169,8 +190,8 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         return _Failure(error)
 
     def broke(self, error: Exception) -> None:
-        self._window.pulled += 1
-        self._deliver(self._window.pulled - 1, self.failed(-1, error))
+        self._breakages.append(error)
+        self._window.end()
 
     def _deliver(self, place: int, value: Any) -> None:
         self._results.put(place, value)
@@ -183,95 +204,51 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         window, results = self._window, self._results
         if not (window.consumed + 1) % _TURN:
             await checkpoint()
-        while not results.has_next():
-            if self._over or (window.ended and window.consumed == window.pulled):
-                raise StopAsyncIteration
+        while self._over or not results.has_next():
+            self._stop_if_over()
             if self._wake is not None:
                 raise RuntimeError(f"{self.name}: one task at a time may iterate over it")
+            window.wake_one()
             self._wake = window.ending = Event()
             try:
                 await self._wake.wait()
             finally:
                 self._wake = None
-        if self._over:
-            raise StopAsyncIteration
         value = results.take()
         window.consume()
         if type(value) is _Failure:
-            self._over = True
-            raise value.error
+            self._raise(value.error)
         return cast(R, value)
+
+    def _stop_if_over(self) -> None:
+        """Raise what comes after the last result, if that was consumed."""
+        window = self._window
+        if self._is_left:
+            raise RuntimeError(f"{self.name} was left: iterate over it inside its block")
+        if self._over:
+            raise StopAsyncIteration
+        is_consumed = window.ended and window.consumed == window.pulled
+        if self._breakages and (is_consumed or self._has_ended):
+            self._raise(self._breakages.popleft())
+        if is_consumed:
+            raise StopAsyncIteration
+
+    def _raise(self, error: Exception) -> NoReturn:
+        self._over = True
+        if isinstance(error, StopAsyncIteration):  # it would end the loop without a word
+            raise RuntimeError(f"{self.name}: StopAsyncIteration was raised") from error
+        raise error
+
+    def leave(self) -> None:
+        """The block is left: nobody else is to wait for results."""
+        self._over = self._is_left = True
+        self._window.end()
 
     def log_unconsumed(self) -> None:
         """Say what nobody will raise any more."""
-        for value in self._results.left():
-            if type(value) is _Failure:
-                log_failure(value.error, "%s: an error that nobody consumed", self.name)
-
-
-class _Window(Iterator[T]):
-    """A source that waits while too much of it is pulled and not yet consumed."""
-
-    items: Iterator[T]
-
-    def __init__(self, size: int, fail: Callable[[Exception], None]) -> None:
-        self._size = size
-        self._fail = fail
-        self._coming = 0
-        self._sleepers: deque[Event] = deque()
-        self.pulled = 0
-        self.consumed = 0
-        self.ended = False
-        self.ending: Event | None = None
-
-    def _room(self) -> int:
-        return self._size + self.consumed - self.pulled - self._coming
-
-    def __next__(self) -> T:
-        if self.ended or self._room() <= 0:
-            raise StopIteration
-        try:
-            item = next(self.items)
-        except StopIteration:
-            if not isinstance(self.items, Feed):
-                self.end()
-            raise
-        except Exception as error:
-            self._fail(error)
-            raise StopIteration from None
-        self.pulled += 1
-        return item
-
-    async def more(self) -> bool:
-        """Wait for what is missing: room, or an item of an async source."""
-        if self._room() > 0 and isinstance(self.items, Feed):
-            self._coming += 1
-            try:
-                if not await self.items.more():
-                    self.end()
-            finally:
-                self._coming -= 1
-        elif not self.ended:
-            sleeper = Event()
-            self._sleepers.append(sleeper)
-            await sleeper.wait()
-            if self._sleepers and (self.ended or self._room() > 0):
-                self._sleepers.popleft().set()  # one wakes the next, while there is room
-        return not self.ended
-
-    def consume(self) -> None:
-        """One result was consumed. Who sleeps is woken when half the window is free."""
-        self.consumed += 1
-        if self._sleepers and self._room() >= self._size // 2:
-            self._sleepers.popleft().set()
-
-    def end(self) -> None:
-        """No more items will be pulled."""
-        self.ended = True
-        if self._sleepers:
-            self._sleepers.popleft().set()
-        if self.ending is not None:
-            self.ending.set()
+        left = (value.error for value in self._results.left() if type(value) is _Failure)
+        for error in (*left, *self._breakages):
+            log_failure(error, "%s: an error that nobody consumed", self.name)
 
 
 class _Results(ABC):

@@ -7,14 +7,25 @@ yet, which ``await source.more()`` tells; a plain iterator is over.
 from __future__ import annotations
 
 import inspect
+import math
+import sys
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Generic, TypeVar
 
-from anyio import CancelScope, Event, current_time, get_cancelled_exc_class
+from anyio import (
+    CancelScope,
+    Event,
+    current_effective_deadline,
+    current_time,
+    get_cancelled_exc_class,
+)
 
-from ._failures import logger, short_repr, task_cancelled
+from ._failures import logger, short_repr, task_cancelled, without
 from ._scopes import cancelled_natively
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 T = TypeVar("T")
 
@@ -24,14 +35,15 @@ _CLOSE_GRACE = 10.0
 class Feed(Iterator[T]):
     """An async iterable as a source: one task of its own pulls it, item by item, on demand."""
 
-    def __init__(self, items: AsyncIterable[T]) -> None:
+    def __init__(self, items: AsyncIterable[T], call: str = "a bulk call") -> None:
+        self._call = call
         self._items = items
         self._here: deque[T] = deque()
         self._wanted = 0
         self._demand = Event()
         self._arrivals: deque[Event] = deque()
         self._ended = False
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def __next__(self) -> T:
         if self._here:
@@ -56,35 +68,151 @@ class Feed(Iterator[T]):
         # The guard is there before the source is: a scope opened around aclose() only would
         # break the nesting of the scopes that the source has open.
         with CancelScope() as guard:
-            source = aiter(self._items)
             try:
-                while True:
-                    while self._wanted:
-                        item = await anext(source)
-                        self._wanted -= 1
-                        self._here.append(item)
-                        self._arrivals.popleft().set()
-                    self._demand = Event()
-                    await self._demand.wait()
+                puller = _Puller(self._items, guard)
+                try:
+                    while True:
+                        while self._wanted:
+                            self._here.append(await puller.next())
+                            self._wanted -= 1
+                            self._arrivals.popleft().set()
+                        self._demand = Event()
+                        await puller.idle(self._demand)
+                finally:
+                    await puller.close()
             except StopAsyncIteration:
                 pass
             except get_cancelled_exc_class() as error:
                 if not cancelled_natively():
                     raise
-                self._error = task_cancelled("a bulk call", "its source", error)
+                self._error = task_cancelled(self._call, "the source", error)
             except Exception as error:
+                if not cancelled_natively():
+                    raise  # nobody will ask for it any more
                 self._error = error
             finally:
                 self._ended = True
                 for arrival in self._arrivals:
                     arrival.set()
-                if hasattr(source, "aclose"):
-                    guard.shield = True
-                    guard.deadline = current_time() + _CLOSE_GRACE
-                    await source.aclose()
-                    guard.shield = False
         if guard.cancelled_caught:
-            logger.error("%s was not closed within %g s", short_repr(source), _CLOSE_GRACE)
+            logger.error(
+                "%s: %s was not closed within %g s",
+                self._call,
+                short_repr(self._items),
+                _CLOSE_GRACE,
+            )
+
+
+class _Puller(Generic[T]):
+    """An async iterator, and what may happen to it between two items."""
+
+    def __init__(self, items: AsyncIterable[T], guard: CancelScope) -> None:
+        self._iterator: AsyncIterator[T] = aiter(items)
+        self._guard = guard
+        self._ahead: deque[T] = deque()
+
+    async def next(self) -> T:
+        return self._ahead.popleft() if self._ahead else await anext(self._iterator)
+
+    async def idle(self, demand: Event) -> None:
+        """Wait for *demand*, as if inside the source's own ``yield``.
+
+        So a scope or group that the source holds open there works as it does elsewhere: the
+        cancellation is thrown in, for the scope to catch and the group to raise its failure.
+        """
+        try:
+            await demand.wait()
+        except get_cancelled_exc_class() as error:
+            self._guard.shield = True
+            ours = current_effective_deadline() != -math.inf
+            if ours or not isinstance(self._iterator, AsyncGenerator):
+                self._guard.shield = False
+                raise
+            self._ahead.append(await self._iterator.athrow(error))
+            self._guard.shield = False
+
+    async def close(self) -> None:
+        """Close an async generator, which may wait for what it cleans up."""
+        if not isinstance(self._iterator, AsyncGenerator):
+            return
+        self._guard.shield = True
+        self._guard.deadline = current_time() + _CLOSE_GRACE
+        try:
+            await self._iterator.aclose()
+        except BaseExceptionGroup as error:
+            # A group that the source holds open reports that it was closed.
+            if (failure := without(GeneratorExit, error)) is not None:
+                raise failure from None
+        finally:
+            self._guard.deadline = math.inf
+            self._guard.shield = False
+
+
+class Window(Iterator[T]):
+    """A source that waits while too much of it is pulled and not yet consumed."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._coming = 0
+        self._sleepers: deque[Event] = deque()
+        self.items: Iterator[T] = iter(())
+        self.pulled = 0
+        self.consumed = 0
+        self.ended = False
+        #: To be set when no more items will be pulled.
+        self.ending: Event | None = None
+
+    def _room(self) -> int:
+        return self._size + self.consumed - self.pulled - self._coming
+
+    def __next__(self) -> T:
+        if self.ended or self._room() <= 0:
+            raise StopIteration
+        try:
+            item = next(self.items)
+        except StopIteration:
+            if not isinstance(self.items, Feed):
+                self.end()
+            raise
+        self.pulled += 1
+        return item
+
+    async def more(self) -> bool:
+        """Wait for what is missing: room, or an item of an async source."""
+        if self.ended:
+            return False
+        if self._room() > 0 and isinstance(self.items, Feed):
+            self._coming += 1
+            try:
+                if not await self.items.more():
+                    self.end()
+            finally:
+                self._coming -= 1
+        else:
+            sleeper = Event()
+            self._sleepers.append(sleeper)
+            await sleeper.wait()
+            self.wake_one()  # one wakes the next, while there is room
+        return not self.ended
+
+    def consume(self) -> None:
+        """One result was consumed. Who sleeps is woken when half the window is free."""
+        self.consumed += 1
+        if self._sleepers and self._room() >= self._size // 2:
+            self._sleepers.popleft().set()
+
+    def wake_one(self) -> None:
+        """Wake who sleeps although there is room."""
+        if self._sleepers and self._room() > 0:
+            self._sleepers.popleft().set()
+
+    def end(self) -> None:
+        """No more items will be pulled."""
+        self.ended = True
+        while self._sleepers:
+            self._sleepers.popleft().set()
+        if self.ending is not None:
+            self.ending.set()
 
 
 def check_items(call: str, items: object) -> None:
