@@ -96,15 +96,18 @@ class Buffer(Generic[T]):
         """
         items = self._items
         count = self._put_count
-        if (
-            len(items) < self._easy_put
-            and count < self._put_turn
-            and self._find_run() is self._run
-        ):
-            self._put_count = count + 1
-            items.append(item)
-        else:
-            await self._put_with_care(item)
+        try:
+            if (
+                len(items) < self._easy_put
+                and count < self._put_turn
+                and self._find_run() is self._run
+            ):
+                self._put_count = count + 1
+                items.append(item)
+                return
+        except RuntimeError:
+            pass  # no run at all here; said with care
+        await self._put_with_care(item)
 
     def put_nowait(self, item: T) -> None:
         """Put *item* in without waiting; a loop of these lets no other task run.
@@ -177,13 +180,16 @@ class Buffer(Generic[T]):
         """
         items = self._items
         count = self._take_count
-        if (
-            self._easy_get < len(items) <= self._peak
-            and count < self._take_turn
-            and self._find_run() is self._run
-        ):
-            self._take_count = count + 1
-            return items.popleft()
+        try:
+            if (
+                self._easy_get < len(items) <= self._peak
+                and count < self._take_turn
+                and self._find_run() is self._run
+            ):
+                self._take_count = count + 1
+                return items.popleft()
+        except RuntimeError:
+            pass  # as in put
         await self._wait_to_take("get")
         return self._take(1)[0]
 
