@@ -105,7 +105,7 @@ def _bar(row: Row, y: float) -> str:
     unit = f" {row.unit}" if row.relation == "excess" else ""
     number = f"{short(row.value)} / {row.goal:g}{unit}"
     return f'<path class="{_CLASSES[row.backend]}" d="{shape}"/>\n' + _text(
-        end + 6, y + _BAR - 0.5, number, of="small"
+        _VALUES_AT, low - 0.5, number, of="small"
     )
 
 
