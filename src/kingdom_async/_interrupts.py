@@ -13,9 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._failures import bare, without
+
+if TYPE_CHECKING:
+    from ._trio_clock import InterruptibleClock
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -27,11 +30,21 @@ class Interrupts:
     def __init__(self) -> None:
         self._count = 0
         self._loops_handler: Any = None
+        self._clock: InterruptibleClock | None = None
         # Otherwise the handler is the user's, or signals go to another thread.
         self._ours = (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )
+
+    def options(self, backend: str) -> dict[str, Any]:
+        """What the backend needs from us to be ended at once."""
+        if backend != "trio" or not self._ours:
+            return {}
+        from ._trio_clock import InterruptibleClock
+
+        self._clock = InterruptibleClock()
+        return {"clock": self._clock}
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -43,6 +56,8 @@ class Interrupts:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count > 1 or not callable(self._loops_handler):
+            if self._clock is not None:
+                self._clock.final = True
             raise KeyboardInterrupt
         self._loops_handler(signum, frame)
 
@@ -57,8 +72,11 @@ class Interrupts:
                 _sweep(error)
             if type(error) is KeyboardInterrupt or not (self._count or _is_interrupt(error)):
                 raise
-            cleanup = without(KeyboardInterrupt, error)
-            cleanup = cleanup and without(asyncio.CancelledError, cleanup)
+            if self._count > 1 and _is_interrupt(error.__cause__):  # trio's "internal error"
+                cleanup = None
+            else:
+                cleanup = without(KeyboardInterrupt, error)
+                cleanup = cleanup and without(asyncio.CancelledError, cleanup)
         else:
             self._restore()
             return
@@ -73,8 +91,10 @@ class Interrupts:
         self._loops_handler = None  # it holds the loop
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    return isinstance(error, BaseExceptionGroup) and bool(error.subgroup(KeyboardInterrupt))
+def _is_interrupt(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _sweep(error: BaseException) -> None:

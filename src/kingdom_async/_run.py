@@ -62,8 +62,9 @@ def run(
     _refuse_nesting(func)
     _refuse_second_start()
     settings = read_settings(backend, trace)
-    name, options = anyio_backend(settings.backend)
     interrupts = Interrupts()
+    name, options = anyio_backend(settings.backend)
+    options |= interrupts.options(settings.backend)
 
     async def program() -> T:
         with interrupts.counted(), _applied(settings):
