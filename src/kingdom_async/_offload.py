@@ -111,7 +111,7 @@ async def offload(
         raise is_async("offload", func, f"await {name_of(func)}(…)")
     if to == "process":
         return await _in_process(func, args, limiter, abandon_on_cancel)
-    if not isinstance(to, Executor):
+    if not isinstance(to, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(  # noqa: TRY004  # most often it is a string
             f"to must be 'thread', 'process' or a concurrent.futures.Executor, not {to!r}"
         )
@@ -130,9 +130,11 @@ async def _in_thread(
     abandon: bool,
 ) -> T:
     if limiter is None:
-        limiter, name = to_thread.current_default_thread_limiter(), "the default thread limiter"
+        name = "the default thread limiter"
+        limiter = to_thread.current_default_thread_limiter()
     elif isinstance(limiter, Limiter):
-        limiter, name = limiter.current, repr(limiter.name)
+        name = repr(limiter.name)
+        limiter = limiter.current
     else:
         name = repr(limiter)
     call = ThreadCall(func, args, limiter, name)

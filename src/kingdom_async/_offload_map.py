@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from operator import length_hint
 from time import perf_counter
-from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast, overload
 
 from anyio import CapacityLimiter, Lock, from_thread, get_cancelled_exc_class
@@ -123,7 +122,7 @@ class _Bulk(Generic[T]):
     ) -> None:
         self.results: list[Any] = []  # in the place of an item stands the item at first
         self._func = func
-        self._to = to
+        self._to: Where = to
         self._limit = limit
         self._chunksize = chunksize
         self._on_error = on_error
@@ -208,9 +207,7 @@ class _Drain(_Bulk[T]):
             if self._ended:
                 return
             try:
-                value = func(item)
-                if type(value) is CoroutineType:
-                    refuse_awaitable(value, func)
+                value = refuse_awaitable(func(item), func)
             except Exception as error:
                 value = self._failed(place, item, error)
             results[place] = value
@@ -234,7 +231,7 @@ class _Dispatch(_Bulk[T]):
         self._pulling = Lock()
         self._puller = CapacityLimiter(1)
         # What is built in has its items at hand; anything else may take its time.
-        self._at_hand = isinstance(items, Collection) and type(items).__module__ == "builtins"
+        self._at_hand = type(items).__module__ == "builtins" and isinstance(items, Collection)
         self._pickled = self._to != "thread" and not isinstance(self._to, ThreadPoolExecutor)
 
     async def _work(self) -> None:

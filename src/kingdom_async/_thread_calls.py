@@ -94,11 +94,13 @@ class ThreadCall(Generic[T]):
             is_abandoned = self._is_abandoned
             if not is_abandoned:
                 self._error = error
-        if orphaned and self._loop is not None:
-            with suppress(RuntimeError):  # the run has ended, and its limiters with it
-                self._loop.call_soon_threadsafe(self.limiter.release_on_behalf_of, self)
-        if is_abandoned:
-            self._log(error)
+        try:
+            if is_abandoned:
+                self._log(error)
+        finally:
+            if orphaned and self._loop is not None:
+                with suppress(RuntimeError):  # the run has ended, and its limiters with it
+                    self._loop.call_soon_threadsafe(self.limiter.release_on_behalf_of, self)
 
     # --- on the loop -----------------------------------------------------------------
 
@@ -110,7 +112,7 @@ class ThreadCall(Generic[T]):
         self._log(error)
 
     def forget(self) -> None:
-        """The task has the outcome: an error that is kept here as well would be a cycle."""
+        """The task has the outcome; a context that keeps this call shall not keep an error."""
         self._error = None
 
     def _log(self, error: BaseException | None) -> None:
