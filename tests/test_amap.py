@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from support.backends import virtual_time
+from support.turns import settle
 
 import kingdom_async as ka
 
@@ -189,7 +190,7 @@ async def test_nothing_turns_while_all_items_wait() -> None:
 
     async def watch() -> None:
         nonlocal turns
-        await anyio.wait_all_tasks_blocked()  # on asyncio it gives up its turn until then
+        await settle()  # on asyncio it gives up its turn until then
         turns = len(entered)
         release.set()
 
@@ -208,7 +209,7 @@ async def test_the_first_failure_is_raised_itself_and_the_others_cancelled() -> 
 
     async def work(number: int) -> None:
         if number == 3:
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             raise KeyError("three")
         try:
             await ka.sleep_forever()
@@ -229,7 +230,7 @@ async def test_two_failures_at_once_are_both_reported(
 
     async def fail(number: int) -> None:
         if number == 2:
-            await anyio.wait_all_tasks_blocked()
+            await settle()
             go.set()
             await ka.sleep_forever()
         await go.wait()
@@ -359,7 +360,9 @@ async def test_on_error_is_not_asked_about_a_base_exception() -> None:
 
 
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_in_an_item_comes_out(fatal: type[BaseException], anyio_backend: Any) -> None:
+def test_an_interrupt_in_an_item_comes_out(
+    fatal: type[BaseException], anyio_backend: Any
+) -> None:
     """KeyboardInterrupt and SystemExit end the program, not only the item."""
     name, options = anyio_backend
 

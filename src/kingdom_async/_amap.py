@@ -94,7 +94,9 @@ async def amap(
             "amap() over an async iterable needs a limit, or all of it would be pulled at "
             "once; write amap(func, items, limit=10)"
         )
-    crew: _Collector[T, Any] = _Collector("amap", func, items, limit or math.inf, rate, on_error)
+    crew: _Collector[T, Any] = _Collector(
+        "amap", func, items, limit or math.inf, rate, on_error
+    )
     await checkpoint_if_cancelled()
     async with TaskGroup(errors="first") as group:
         await crew.serve(group)

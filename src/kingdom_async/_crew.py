@@ -88,20 +88,25 @@ class Crew(ABC, Generic[T, R]):
 
     async def serve(self, group: TaskGroup) -> None:
         """Start workers as long as all of them wait, up to the limit or the last item."""
-        if isinstance(self._items, AsyncIterable):
-            feed = Feed(self._items, self.call)
-            group.start_soon(feed.pull, name=f"{self.name} source")
-            source = self.source(feed)
-        else:
-            source = self.source(iter(self._items))
-        self._more: Callable[[], Awaitable[bool]] = getattr(source, "more", _over)
-        # zip() pulls from left to right: only an item that is there is given a place
-        self._pulled = zip(source, self.places(), strict=False)
         self._group = group
         self._context = copy_context()
         self._checkpoint = backend_class().checkpoint  # no look-up at each call
-        await self._start_workers()
+        try:
+            source = self.source(self._open_source())
+            self._more: Callable[[], Awaitable[bool]] = getattr(source, "more", _over)
+            # zip() pulls from left to right: only an item that is there is given a place
+            self._pulled = zip(source, self.places(), strict=False)
+            await self._start_workers()
+        except Exception as error:
+            self.broke(error)
         self._served = True
+
+    def _open_source(self) -> Iterator[T]:
+        if not isinstance(self._items, AsyncIterable):
+            return iter(self._items)
+        feed = Feed(self._items, self.call)
+        self._group.start_soon(feed.pull, name=f"{self.name} source")
+        return feed
 
     async def _start_workers(self) -> None:
         batch = 1
@@ -143,6 +148,8 @@ class Crew(ABC, Generic[T, R]):
             if not cancelled_natively():
                 raise
             self.broke(task_cancelled(self.call, "a worker", error))
+        except Exception as error:  # the source's
+            self.broke(error)
         self._working -= 1
         if touched:
             self._start_worker()

@@ -94,13 +94,6 @@ class Feed(Iterator[T]):
                 self._ended = True
                 for arrival in self._arrivals:
                     arrival.set()
-        if guard.cancelled_caught:
-            logger.error(
-                "%s: %s was not closed within %g s",
-                self._call,
-                short_repr(self._items),
-                _CLOSE_GRACE,
-            )
 
 
 class _Puller(Generic[T]):
@@ -144,8 +137,12 @@ class _Puller(Generic[T]):
             if (failure := without(GeneratorExit, error)) is not None:
                 raise failure from None
         finally:
-            self._guard.deadline = math.inf
-            self._guard.shield = False
+            if self._guard.cancel_called:  # which it has to catch, so the shield stays
+                what = short_repr(self._iterator)
+                logger.error("%s was not closed within %g s", what, _CLOSE_GRACE)
+            else:
+                self._guard.deadline = math.inf
+                self._guard.shield = False
 
 
 class Window(Iterator[T]):
@@ -217,7 +214,7 @@ class Window(Iterator[T]):
 
 def check_items(call: str, items: object) -> None:
     """Refuse what cannot be iterated over, with the sentence that helps."""
-    if isinstance(items, (AsyncIterable, Iterable)):
+    if isinstance(items, (AsyncIterable, Iterable)) or hasattr(type(items), "__getitem__"):
         return
     if inspect.iscoroutine(items):
         items.close()
