@@ -178,12 +178,13 @@ class Crew(ABC, Generic[T, R]):
                         return True
                     variables = get_referents(copy_context())[0]
                 if not (place + 1) & (_TURN - 1):
+                    answer = item = value = None  # who waits keeps nothing alive
                     self._giving_way += 1
                     try:
                         await self._checkpoint()
                     finally:
                         self._giving_way -= 1
-            answer = item = value = None  # who waits keeps nothing alive
+            answer = item = value = None
             if not await self._more_while_idle():
                 return False
             pulled = self._pulled
