@@ -29,7 +29,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._count = 0
-        self._loops_handler: Any = None
+        self._loops_handler: Any = signal.default_int_handler
         self._clock: InterruptibleClock | None = None
         # Otherwise the handler is the user's, or signals go to another thread.
         self._ours = (
@@ -55,10 +55,10 @@ class Interrupts:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1
-        if self._count > 1 or not callable(self._loops_handler):
-            if self._clock is not None:
-                self._clock.final = True
-            raise KeyboardInterrupt
+        if self._count > 1:
+            if self._clock is None:
+                raise KeyboardInterrupt
+            self._clock.final = True  # trio is not to be interrupted just anywhere
         self._loops_handler(signum, frame)
 
     @contextmanager
@@ -88,7 +88,7 @@ class Interrupts:
         """Leave Python's handler, as we found it, unless the program has set one meanwhile."""
         if self._ours and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._loops_handler = None  # it holds the loop
+        self._loops_handler = signal.default_int_handler  # the other one holds the loop
 
 
 def _is_interrupt(error: BaseException | None) -> bool:

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 import anyio
@@ -154,7 +155,7 @@ def _refuse_nesting(func: Callable[..., object]) -> None:
 
 def _refuse_second_start() -> None:
     """Stop a worker process that, by importing the main file, starts the program again."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if (
             frame.f_globals.get("__name__") == "__mp_main__"
