@@ -454,7 +454,9 @@ async def test_a_failing_daemon_fails_the_group(errors: Any) -> None:
             group.start_soon(anyio.sleep_forever)
             group.start_soon(fail, ValueError("daemon"), daemon=True)
     expected = (ValueError, "daemon")
-    assert shape(caught.value) == (expected if errors == "first" else (ExceptionGroup, expected))
+    assert shape(caught.value) == (
+        expected if errors == "first" else (ExceptionGroup, expected)
+    )
 
 
 @BOTH
@@ -472,7 +474,9 @@ async def test_a_daemon_that_fails_as_it_is_cancelled_fails_the_group(errors: An
             group.start_soon(beat, daemon=True)
             await anyio.wait_all_tasks_blocked()
     expected = (ValueError, "cleanup")
-    assert shape(caught.value) == (expected if errors == "first" else (ExceptionGroup, expected))
+    assert shape(caught.value) == (
+        expected if errors == "first" else (ExceptionGroup, expected)
+    )
 
 
 @BOTH

@@ -115,9 +115,7 @@ async def gather(
     return_exceptions: Literal[True],
 ) -> tuple[T1 | Exception, T2 | Exception, T3 | Exception, T4 | Exception]: ...
 @overload
-async def gather(
-    *coros: Coro[T], return_exceptions: bool
-) -> tuple[T | Exception, ...]: ...
+async def gather(*coros: Coro[T], return_exceptions: bool) -> tuple[T | Exception, ...]: ...
 
 
 async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[Any, ...]:
@@ -142,13 +140,17 @@ async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[An
         >>> user, posts = await ka.gather(load_user(7), load_posts(7))
     """
     _check_coroutines("gather", coros)
-    async with TaskGroup(errors="first") as group:
-        if return_exceptions:
-            handles = [
-                group.create_task(_value_or_error(coro), name=_name(coro)) for coro in coros
-            ]
-        else:
-            handles = [group.create_task(coro) for coro in coros]
+    try:
+        async with TaskGroup(errors="first") as group:
+            if return_exceptions:
+                handles = [
+                    group.create_task(_value_or_error(coro), name=_name(coro)) for coro in coros
+                ]
+            else:
+                handles = [group.create_task(coro) for coro in coros]
+    except BaseException:
+        handles = []  # an error whose frames hold it is a reference cycle
+        raise
     if group.cancel_scope.cancel_called:  # and yet no error: asyncio.Task.cancel()
         _raise_if_cancelled(handles)
     return tuple(handle.return_value for handle in handles)
@@ -206,9 +208,7 @@ async def first_finished(
 async def first_finished(*coros: Coro[T], discard: Discard[T] | None = None) -> T: ...
 
 
-async def first_finished(
-    *coros: Coro[Any], discard: Discard[Any] | None = None
-) -> Any:
+async def first_finished(*coros: Coro[Any], discard: Discard[Any] | None = None) -> Any:
     """The outcome of the first of *coros* to end, value or error; the others are cancelled.
 
     When it returns or raises, the others have ended. Late values and the failures of losers
@@ -256,32 +256,35 @@ class _Race(Generic[T]):
     async def run(self, stagger: float | None) -> None:
         """Let them run until the race is decided and all have ended."""
         try:
-            async with TaskGroup(errors="first") as group:
-                for index, coro in enumerate(self._coros):
-                    if index and stagger is not None:
-                        with move_on_after(stagger):
-                            await self._one_failed.wait()
-                        self._one_failed = Event()
-                    group.start_soon(self._attempt, index, coro, group, name=_name(coro))
+            try:
+                async with TaskGroup(errors="first") as group:
+                    for index, coro in enumerate(self._coros):
+                        if index and stagger is not None:
+                            with move_on_after(stagger):
+                                await self._one_failed.wait()
+                            self._one_failed = Event()
+                        group.start_soon(self._attempt, index, coro, group, name=_name(coro))
+            finally:
+                _close(self._coros)
+                await self._discard_late()
         except BaseException:
             self._caller_is_gone()
-            raise
-        finally:
-            _close(self._coros)
             await self._discard_late()
+            raise
 
     def result(self) -> T:
+        # Each error is let go of: one whose frames hold it is a reference cycle.
+        failed = [self._failed.pop(index) for index in sorted(self._failed)]
         if self._winners:
-            for error in self._failed.values():
+            for error in failed:
                 logger.debug("%s(): failed before another won", self._call, exc_info=error)
             return self._winners[0]
         if self._decisive is not None:
             try:
                 raise self._decisive
             finally:
-                self._decisive = None  # an error whose frames hold it is a reference cycle
-        errors = [self._failed[index] for index in sorted(self._failed)]
-        raise ExceptionGroup(f"{self._call}(): all {len(errors)} failed", errors)
+                self._decisive = None
+        raise ExceptionGroup(f"{self._call}(): all {len(failed)} failed", failed)
 
     async def _attempt(self, index: int, coro: Coro[T], group: TaskGroup) -> None:
         try:
@@ -313,38 +316,50 @@ class _Race(Generic[T]):
     def _caller_is_gone(self) -> None:
         """Nobody is left to take the outcome: a value is late, an error is logged."""
         self._late += self._winners
+        self._winners = []
         decisive = [] if self._decisive is None else [self._decisive]
         for error in (*self._failed.values(), *decisive):
             log_failure(error, "%s(): failed while its caller was cancelled", self._call)
+        self._failed = {}
         self._decisive = None
 
     async def _discard_late(self) -> None:
-        while self._late:
-            value = self._late.pop()
-            if self._discard is None:
-                logger.warning(
-                    "%s(): %s came too late and was dropped; pass discard= to close it",
-                    self._call,
-                    short_repr(value),
-                )
-                continue
-            try:
-                with shielded(_DISCARD_GRACE):
-                    result = self._discard(value)
-                    if inspect.isawaitable(result):
-                        await result
-            except Exception as error:
-                log_failure(error, "%s(): discard(%s) failed", self._call, short_repr(value))
+        try:
+            while self._late:
+                await self._discard_one(self._late.pop(0))
+        finally:
+            if self._late:  # a native cancellation came through the shield
+                await self._discard_late()
+
+    async def _discard_one(self, value: T) -> None:
+        if self._discard is None:
+            logger.warning(
+                "%s(): %s came too late and was dropped; pass discard= to close it",
+                self._call,
+                short_repr(value),
+            )
+            return
+        try:
+            with shielded(_DISCARD_GRACE):
+                result = self._discard(value)
+                if inspect.isawaitable(result):
+                    await result
+        except Exception as error:
+            log_failure(error, "%s(): discard(%s) failed", self._call, short_repr(value))
 
 
 def _raise_if_cancelled(handles: Sequence[TaskHandle[Any]]) -> None:
+    cancelled: list[tuple[str, BaseException]] = []
     for handle in handles:
         if handle.status is TaskHandle.Status.CANCELLED:
             try:
                 handle.return_value
             except TaskCancelled as error:
-                cause = error.__cause__ or error
-            raise task_cancelled("gather", handle.name, cause)
+                cancelled.append((handle.name, error.__cause__ or error))
+    if cancelled:
+        # all but one were cancelled by the group, and anyio's message says so
+        name, cause = min(cancelled, key=lambda one: "cancel scope" in str(one[1]))
+        raise task_cancelled("gather", name, cause)
 
 
 async def _value_or_error(coro: Coro[T]) -> T | Exception:

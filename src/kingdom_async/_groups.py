@@ -279,9 +279,9 @@ class TaskGroup(anyio.abc.TaskGroup):
         except BaseException as error:
             raised = error
         try:
-            if raised is not None and (failures := _failures_in(raised)):
+            if raised is not None and _failures_in(raised):
                 await _settle()
-                raised = first_of(failures, self._names())
+                raised = first_of(_failures_in(raised), self._names())
             if raised is None or raised is exc:
                 return raised is None
             context = raised.__context__

@@ -13,3 +13,10 @@ def shape(error: BaseException | None) -> object:
     if isinstance(error, BaseExceptionGroup):
         return type(error), *sorted(map(shape, error.exceptions), key=repr)
     return type(error), *(error.args if error is not None else ())
+
+
+def chain_end(error: BaseException) -> BaseException:
+    """The last link of the chain of *error*: the cause where there is one, else the context."""
+    while (link := error.__cause__ or error.__context__) is not None:
+        error = link
+    return error
