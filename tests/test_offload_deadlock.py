@@ -48,7 +48,7 @@ async def test_one_token(abandon: bool) -> None:
 
 @pytest.mark.parametrize("abandon", [False, True])
 async def test_two_tokens_and_two_workers(abandon: bool) -> None:
-    """The last one to come is refused, its thread ends, and the other goes on with its token."""
+    """The last to come is refused, its thread ends, and the other goes on with its token."""
     limiter = ka.Limiter(2, name="two")
     both_are_there = threading.Barrier(2)
     outcomes: list[str | ka.LimiterDeadlock] = []

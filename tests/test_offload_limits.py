@@ -248,7 +248,7 @@ async def test_native_cancellation_while_waiting_for_a_token_loses_none() -> Non
         await held.until_started()
         waiter = asyncio.ensure_future(ka.offload(str, limiter=limiter))
         while not limiter.statistics().tasks_waiting:
-            await asyncio.sleep(0)
+            await ka.checkpoint()
         held.let_go()
         await holder
         for _ in range(turns):

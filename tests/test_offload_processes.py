@@ -1,0 +1,281 @@
+"""`offload(to="process")`: what goes over, what comes back, and what cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kingdom_async as ka
+from support import elsewhere
+from support.backends import asyncio_only
+from support.threads import in_a_thread, tokens_back
+
+
+async def test_runs_in_another_process_without_context_variables() -> None:
+    """The function runs elsewhere, and sees none of the caller's context variables."""
+    elsewhere.variable.set("caller's")
+    process, value = await ka.offload(elsewhere.process_and_variable, to="process")
+    assert process != os.getpid()
+    assert value == "unset"
+    assert await ka.offload(elsewhere.add, 2, 3, to="process") == 5
+
+
+async def test_raises_what_the_function_raises() -> None:
+    """The error comes back as its own type, with the traceback from there as a note."""
+    with pytest.raises(LookupError) as caught:
+        await ka.offload(elsewhere.fail, "no such row", to="process")
+    assert str(caught.value) == "no such row"
+    (note,) = caught.value.__notes__
+    assert note.startswith("In the worker process:\nTraceback (most recent call last):\n")
+    assert "in fail\n" in note
+
+    with pytest.raises(SystemExit) as exited:
+        await ka.offload(elsewhere.leave, to="process")
+    assert exited.value.args == ("from elsewhere",)
+
+
+PLAIN = "give a function from the top level of a module, and plain data"
+TRACEBACK = r"\nTraceback \(most recent call last\):\n[\s\S]*in {}\n[\s\S]*"
+
+SENTENCES = {
+    elsewhere.stop: re.escape(
+        "offload(stop): it raised StopIteration, which cannot pass through an await; catch it "
+        "in the function, or give next() a default"
+    ),
+    elsewhere.lock: (
+        r"offload\(lock, to='process'\): its result <unlocked _thread.lock object at .*> "
+        r"cannot be pickled \(cannot pickle '_thread.lock' object\); return plain data"
+    ),
+    elsewhere.return_treacherous: re.escape(
+        "offload(return_treacherous, to='process'): its result came back as bytes that cannot "
+        "be unpickled (not today); return plain data"
+    ),
+    elsewhere.raise_unpicklable: (
+        r"offload\(raise_unpicklable, to='process'\): it raised Unpicklable\('holds a lock'\), "
+        r"which cannot be pickled \(cannot pickle '_thread.lock' object\)\."
+        + TRACEBACK.format("raise_unpicklable")
+    ),
+    elsewhere.raise_one_way: (
+        r"offload\(raise_one_way, to='process'\): it raised OneWay\('one way'\), "
+        r"which cannot be pickled \(.* missing 1 required positional argument: 'text'\)\."
+        + TRACEBACK.format("raise_one_way")
+    ),
+}
+
+
+async def test_outcomes_that_cannot_come_back_get_a_sentence() -> None:
+    """What the function did is told, and why it cannot be handed over."""
+    for func, sentence in SENTENCES.items():
+        with pytest.raises(ka.OffloadError) as caught:
+            await ka.offload(func, to="process")
+        assert re.fullmatch(sentence, str(caught.value))
+
+    with pytest.raises(TypeError) as refused:
+        await ka.offload(elsewhere.returns_coroutine, to="process")
+    assert str(refused.value) == (
+        "offload() runs ordinary functions, and returns_coroutine is async; "
+        "write await returns_coroutine(…)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [("<lambda>", (lambda: 1,)), ("add", (elsewhere.add, 1, elsewhere.lock()))],
+    ids=["function", "arguments"],
+)
+async def test_a_call_that_cannot_be_pickled_gets_a_sentence(name: str, call: Any) -> None:
+    """A lambda or a lock cannot go over; the error says what can."""
+    with pytest.raises(ka.OffloadError) as caught:
+        await ka.offload(*call, to="process")
+    assert re.fullmatch(
+        rf"offload\({name}, to='process'\): the call cannot be pickled \(.*\); {PLAIN}",
+        str(caught.value),
+    )
+
+
+async def test_a_worker_that_dies_is_reported_and_replaced() -> None:
+    """A crash is an OffloadError; the next call gets a new process."""
+    limiter = ka.Limiter(1, name="one")
+    with pytest.raises(ka.OffloadError, match=r"^offload\(die, to='process'\): the worker "):
+        await ka.offload(elsewhere.die, to="process", limiter=limiter)
+    assert await ka.offload(elsewhere.add, 1, 2, to="process", limiter=limiter) == 3
+    assert limiter.borrowed_tokens == 0
+
+
+class Gates:
+    """Two named pipes, which tell that a worker has begun, and let it go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = str(folder / "begun"), str(folder / "go")
+        for path in self.paths:
+            os.mkfifo(path)
+
+    async def begun(self) -> None:
+        await in_a_thread(lambda: open(self.paths[0]).close())
+
+    async def let_go(self) -> None:
+        await in_a_thread(lambda: open(self.paths[1], "w").close())
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    return Gates(tmp_path)
+
+
+async def test_cancelling_waits_and_returns_the_late_result(gates: Gates) -> None:
+    """As with a thread: the cancelled caller gets the result, then is cancelled."""
+    results: list[str] = []
+    limiter = ka.Limiter(1, name="one")
+    with ka.CancelScope() as scope:
+        async with ka.TaskGroup() as group:
+
+            async def cancel() -> None:
+                await gates.begun()
+                scope.cancel()
+                with ka.CancelScope(shield=True):
+                    await gates.let_go()
+
+            group.start_soon(cancel)
+            results.append(
+                await ka.offload(
+                    elsewhere.pass_gates, *gates.paths, to="process", limiter=limiter
+                )
+            )
+            await ka.checkpoint()
+            results.append("went on")
+    assert results == ["late"]
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_an_abandoned_process_is_killed(gates: Gates) -> None:
+    """The caller need not wait, and the token comes back, for the process is gone."""
+    limiter = ka.Limiter(1, name="one")
+    async with ka.TaskGroup() as group:
+        group.start_soon(
+            lambda: ka.offload(
+                elsewhere.pass_gates,
+                *gates.paths,
+                to="process",
+                limiter=limiter,
+                abandon_on_cancel=True,
+            )
+        )
+        await gates.begun()
+        group.cancel()
+    assert limiter.borrowed_tokens == 0
+    assert await ka.offload(elsewhere.add, 1, 2, to="process", limiter=limiter) == 3
+
+
+@asyncio_only
+async def test_a_natively_cancelled_process_is_killed(gates: Gates) -> None:
+    """Task.cancel() goes through the shield: it counts as abandoning."""
+    limiter = ka.Limiter(1, name="one")
+    task = asyncio.ensure_future(
+        ka.offload(elsewhere.pass_gates, *gates.paths, to="process", limiter=limiter)
+    )
+    await gates.begun()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await tokens_back(limiter)
+    assert await ka.offload(elsewhere.add, 1, 2, to="process", limiter=limiter) == 3
+
+
+# --- the program's main file ---------------------------------------------------------
+
+NO_GUARD = """
+import sys
+import kingdom_async as ka
+
+def work(number):
+    return number + 1
+
+async def main():
+    print(await ka.offload(work, 1, to="process"))
+
+ka.run(main, backend=sys.argv[1])
+"""
+
+WITH_GUARD = """
+import dataclasses, sys
+import kingdom_async as ka
+
+@dataclasses.dataclass
+class Row:
+    number: int
+
+class NoRow(Exception):
+    pass
+
+def work(number):
+    if number == 2:
+        raise NoRow(number)
+    return Row(number)
+
+async def main():
+    print(await ka.offload(work, 1, to="process") == Row(1))
+    try:
+        await ka.offload(work, 2, to="process")
+    except NoRow as error:
+        print(error)
+    print(await ka.offload_map(work, [3, 4], to="process", limit=1) == [Row(3), Row(4)])
+
+if __name__ == "__main__":
+    def hidden(): ...
+    ka.run(main, backend=sys.argv[1])
+
+    async def missing():
+        try:
+            await ka.offload(hidden, to="process")
+        except ka.OffloadError as error:
+            print(error)
+    ka.run(missing, backend=sys.argv[1])
+"""
+
+SENTENCE = (
+    "offload(work, to='process'): the worker process broke. It imports the program's main "
+    "file again: is what starts the program there under 'if __name__ == \"__main__\":'?"
+)
+
+
+def run_script(script: str, backend: str, path: Path) -> subprocess.CompletedProcess[str]:
+    path.write_text(script)
+    return subprocess.run(
+        [sys.executable, str(path), backend],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_missing_guard_gets_a_sentence(backend: str, tmp_path: Path) -> None:
+    """A main file that starts the program when imported neither hangs nor multiplies."""
+    done = run_script(NO_GUARD, backend, tmp_path / "program.py")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"kingdom_async._errors.OffloadError: {SENTENCE}" in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_the_main_file_defines_goes_over_and_comes_back(
+    backend: str, tmp_path: Path
+) -> None:
+    """Functions, classes and errors of the main file; not what stands under its guard."""
+    done = run_script(WITH_GUARD, backend, tmp_path / "program.py")
+    assert done.stderr == ""
+    *lines, missing = done.stdout.splitlines()
+    assert lines == ["True", "2", "True"]
+    assert re.fullmatch(
+        r"offload\(hidden, to='process'\): the call cannot be found there \(.*\); define the "
+        r"function at the top level of a module, and outside of 'if __name__ == \"__main__\":'",
+        missing,
+    )
