@@ -82,7 +82,7 @@ async def test_the_first_failure_is_raised_once_the_others_have_ended() -> None:
         await anyio.wait_all_tasks_blocked()
         raise error
 
-    with pytest.raises(ValueError, match="^x$") as caught:
+    with pytest.raises(ValueError, match=r"^x$") as caught:
         await ka.gather(work(), fail_later())
     assert caught.value is error
     assert cleaned == ["work"]
@@ -97,7 +97,7 @@ async def test_other_failures_are_notes_in_the_chain_and_in_the_log(
         await anyio.wait_all_tasks_blocked()
         raise ValueError("first")
 
-    with pytest.raises(ValueError, match="^first") as caught:
+    with pytest.raises(ValueError, match=r"^first") as caught:
         await ka.gather(fail_later(), fail_in_cleanup(KeyError("other")))
     name = f"{__name__}.fail_in_cleanup"
     assert caught.value.__notes__ == [  # type: ignore[attr-defined]
@@ -232,7 +232,7 @@ async def test_a_failure_wins_over_a_child_cancelled_natively() -> None:
         await anyio.wait_all_tasks_blocked()
         raise asyncio.CancelledError
 
-    with pytest.raises(ValueError, match="^x$"):
+    with pytest.raises(ValueError, match=r"^x$"):
         await ka.gather(cancelled(), fail_in_cleanup(ValueError("x")))
 
 

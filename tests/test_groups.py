@@ -1,10 +1,12 @@
 """TaskGroup: what it has in common with anyio's, and daemons."""
+# ruff: noqa: PT012  # the block that raises is the point
 
 from __future__ import annotations
 
 import contextvars
 import gc
 import re
+import sys
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +20,9 @@ from anyio.lowlevel import checkpoint
 import kingdom_async as ka
 from kingdom_async import _observe
 from support.errors import shape
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
 
 BOTH = pytest.mark.parametrize("errors", ["group", "first"])
 
@@ -308,18 +313,17 @@ async def test_daemons_run_until_the_last_ordinary_task_is_done(errors: Any) -> 
         group.start_soon(last)
         log.append("first task")
 
-    async with anyio.create_task_group() as outer:
-        async with ka.TaskGroup(errors=errors) as group:
-            group.start_soon(beat, daemon=True)
-            group.create_task(beat(), daemon=True)
-            group.start_soon(first)
+    async with anyio.create_task_group() as outer, ka.TaskGroup(errors=errors) as group:
+        group.start_soon(beat, daemon=True)
+        group.create_task(beat(), daemon=True)
+        group.start_soon(first)
 
-            async def open_the_gate() -> None:
-                await anyio.wait_all_tasks_blocked()
-                log.append("all wait")
-                gate.set()
+        async def open_the_gate() -> None:
+            await anyio.wait_all_tasks_blocked()
+            log.append("all wait")
+            gate.set()
 
-            outer.start_soon(open_the_gate)
+        outer.start_soon(open_the_gate)
     assert log == ["first task", "all wait", "last task", "daemon", "daemon"]
 
 
