@@ -6,6 +6,7 @@ import doctest
 import inspect
 import os
 import re
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import kingdom_async as ka
+from kingdom_async import cli
 from support.backends import REAL, chosen
 from support.snippets import MARKS, Block, blocks_of, matches, run_code, run_page, run_tests
 
@@ -95,6 +97,15 @@ def test_the_first_two_shell_blocks_of_the_readme_are_for_a_newcomer() -> None:
     assert "-m venv" in tests
     assert "'.[test]'" in tests
     assert "-m pytest" in tests
+
+
+def test_the_command_can_be_called_as_its_page_says() -> None:
+    """Each line of the page is accepted by the command's own parser."""
+    text = (DOCS / "command.md").read_text(encoding="utf-8")
+    calls = re.findall(r"^kingdom-async (.*)$", text, re.MULTILINE)
+    assert calls
+    for call in calls:
+        assert cli._parser().parse_args(shlex.split(call, comments=True))
 
 
 # --- the reference and the site ----------------------------------------------------------
