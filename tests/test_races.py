@@ -197,6 +197,23 @@ async def test_a_discard_that_hangs_is_cut_off(
     assert messages(caplog) == [f"{race.__name__}(): discard('late') failed"]
 
 
+@asyncio_only
+@RACES
+async def test_every_late_value_is_discarded_though_discards_are_cancelled(race: Any) -> None:
+    """A native cancellation, even one in each discard, keeps no value from its discard."""
+    discarded: list[str] = []
+
+    async def discard(value: str) -> None:
+        discarded.append(value)
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await race(
+            *(stubborn(name) for name in "abcd"), value_after(0, "won"), discard=discard
+        )
+    assert sorted(discarded) == ["a", "b", "c", "d", "won"]
+
+
 @RACES
 async def test_a_winner_whose_caller_is_cancelled_is_discarded(
     race: Any, caplog: pytest.LogCaptureFixture
