@@ -12,7 +12,6 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._buffer import check_count
 from ._crew import Crew
-from ._groups import TaskGroup
 from ._limits import RateLimit
 
 T = TypeVar("T")
@@ -98,9 +97,7 @@ async def amap(
         "amap", func, items, limit or math.inf, rate, on_error
     )
     await checkpoint_if_cancelled()
-    async with TaskGroup(errors="first") as group:
-        await crew.serve(group)
-    crew.check_complete()
+    await crew.run()
     return crew.results
 
 

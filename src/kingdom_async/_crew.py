@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextvars import Context, copy_context
 from gc import get_referents
 from itertools import chain
@@ -18,6 +18,7 @@ from operator import is_
 from typing import Any, Generic, TypeVar
 
 from anyio import Event, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._backend import backend_class
 from ._failures import add_note, short_repr, task_cancelled
@@ -60,8 +61,9 @@ class Crew(ABC, Generic[T, R]):
         self._on_error = on_error
         self._first: deque[tuple[T, int]] = deque()
         self._started = 0
-        self._working = 0
-        self._served = False
+        self._workers: dict[int, Coroutine[Any, Any, None]] = {}
+        self._pulling: Coroutine[Any, Any, None] | None = None
+        self._is_served = False
         self._giving_way = 0
         self._idle = 0
         self._none_idle = Event()
@@ -86,31 +88,37 @@ class Crew(ABC, Generic[T, R]):
 
     # --- the work --------------------------------------------------------------------
 
-    async def serve(self, group: TaskGroup) -> None:
-        """Start workers as long as all of them wait, up to the limit or the last item."""
-        self._group = group
+    async def run(self) -> None:
+        """Serve all items; return when every task of the call has ended."""
         self._context = copy_context()
         self._checkpoint = backend_class().checkpoint  # no look-up at each call
         try:
-            source = self.source(self._open_source())
-            self._more: Callable[[], Awaitable[bool]] = getattr(source, "more", _over)
-            # zip() pulls from left to right: only an item that is there is given a place
-            self._pulled = zip(source, self.places(), strict=False)
-            await self._start_workers()
-        except Exception as error:
-            self.broke(error)
-        self._served = True
+            async with TaskGroup(errors="first") as self._group:
+                try:
+                    await self._serve()
+                except Exception as error:
+                    self.broke(error)
+                self._is_served = True
+        finally:
+            unfinished = [*self._workers.values()]
+            self._workers.clear()
+            for coro in (*unfinished, self._pulling):
+                if coro is not None:
+                    coro.close()  # for one that never began
+        if unfinished or not self._is_served:
+            # anyio's group says nothing where its tasks were cancelled and its host was not: by
+            # a scope, in the turn in which they ended, or natively, before their first step.
+            await checkpoint_if_cancelled()
+            self.broke(task_cancelled(self.call, "a worker", None))
 
-    def _open_source(self) -> Iterator[T]:
-        if not isinstance(self._items, AsyncIterable):
-            return iter(self._items)
-        feed = Feed(self._items, self.call)
-        self._group.start_soon(feed.pull, name=f"{self.name} source")
-        return feed
-
-    async def _start_workers(self) -> None:
+    async def _serve(self) -> None:
+        """Start workers as long as all of them wait, up to the limit or the last item."""
+        source = self.source(self._open_source())
+        self._more: Callable[[], Awaitable[bool]] = getattr(source, "more", _over)
+        # zip() pulls from left to right: only an item that is there is given a place
+        self._pulled = zip(source, self.places(), strict=False)
         batch = 1
-        while self._working < self._limit:
+        while len(self._workers) < self._limit:
             if self._idle:  # the next item is for a worker that waits for one
                 self._none_idle = Event()
                 await self._none_idle.wait()
@@ -123,35 +131,37 @@ class Crew(ABC, Generic[T, R]):
                             return
                     self._first.append(first)
                     self._start_worker()
-                    if self._working >= self._limit:
+                    if len(self._workers) >= self._limit:
                         return
                 batch *= 2
                 await self._checkpoint()
 
-    def check_complete(self) -> None:
-        """Raise if a task was cancelled natively before its first step: nothing else tells."""
-        if self._working or not self._served:
-            raise task_cancelled(self.call, "a worker", None)
+    def _open_source(self) -> Iterator[T]:
+        if not isinstance(self._items, AsyncIterable):
+            return iter(self._items)
+        feed = Feed(self._items, self.call)
+        self._pulling = feed.pull()
+        self._group.create_task(self._pulling, name=f"{self.name} source")
+        return feed
 
     def _start_worker(self) -> None:
-        self._group.create_task(
-            self._work(), name=f"{self.name}[{self._started}]", context=self._context
-        )
+        number = self._started
         self._started += 1
-        self._working += 1
+        self._workers[number] = coro = self._work(number)
+        self._group.create_task(coro, name=f"{self.name}[{number}]", context=self._context)
 
-    async def _work(self) -> None:
-        touched = False
+    async def _work(self, number: int) -> None:
+        is_touched = False
         try:
-            touched = await self._work_until_touched()
+            is_touched = await self._work_until_touched()
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
             self.broke(task_cancelled(self.call, "a worker", error))
         except Exception as error:  # the source's
             self.broke(error)
-        self._working -= 1
-        if touched:
+        del self._workers[number]
+        if is_touched:
             self._start_worker()
 
     async def _work_until_touched(self) -> bool:

@@ -107,7 +107,8 @@ class Imap(AbstractAsyncContextManager[AsyncIterator[R]]):
             raise RuntimeError(f"{self._crew.name} can be entered once; call imap() again")
         self._group = TaskGroup(errors="first")
         await self._group.__aenter__()
-        self._group.start_soon(self._crew.run, name=f"{self._crew.name} crew")
+        self._running = self._crew.run()
+        self._group.create_task(self._running, name=f"{self._crew.name} crew")
         return self._crew
 
     async def __aexit__(
@@ -122,6 +123,7 @@ class Imap(AbstractAsyncContextManager[AsyncIterator[R]]):
         try:
             swallowed = await self._group.__aexit__(exc_type, exc, traceback)
         finally:
+            self._running.close()  # for one that never began
             self._crew.log_unconsumed()
         if not self._crew.has_run:  # cancelled before it began, and the body with it
             raise task_cancelled(self._crew.call, "the crew", exc)
@@ -160,12 +162,10 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
     # --- the workers' side -----------------------------------------------------------
 
     async def run(self) -> None:
-        """The task that has the workers in a group of its own: none of them ends the body."""
+        """Have the workers in a group of their own: none of them ends the body."""
         self.has_run = True
         try:
-            async with TaskGroup(errors="first") as group:
-                await self.serve(group)
-            self.check_complete()
+            await super().run()
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise

@@ -71,29 +71,32 @@ class Feed(Iterator[T]):
             try:
                 puller = _Puller(self._items, guard)
                 try:
-                    while True:
-                        while self._wanted:
-                            self._here.append(await puller.next())
-                            self._wanted -= 1
-                            self._arrivals.popleft().set()
-                        self._demand = Event()
-                        await puller.idle(self._demand)
+                    await self._pull_from(puller)
+                except get_cancelled_exc_class() as error:
+                    if not cancelled_natively():
+                        raise
+                    self._error = task_cancelled(self._call, "the source", error)
                 finally:
                     await puller.close()
             except StopAsyncIteration:
                 pass
-            except get_cancelled_exc_class() as error:
-                if not cancelled_natively():
-                    raise
-                self._error = task_cancelled(self._call, "the source", error)
             except Exception as error:
                 if not cancelled_natively():
                     raise  # nobody will ask for it any more
                 self._error = error
-            finally:
-                self._ended = True
-                for arrival in self._arrivals:
-                    arrival.set()
+        # Not in a finally: to who is cancelled with it, this must not look like the end.
+        self._ended = True
+        for arrival in self._arrivals:
+            arrival.set()
+
+    async def _pull_from(self, puller: _Puller[T]) -> None:
+        while True:
+            while self._wanted:
+                self._here.append(await puller.next())
+                self._wanted -= 1
+                self._arrivals.popleft().set()
+            self._demand = Event()
+            await puller.idle(self._demand)
 
 
 class _Puller(Generic[T]):
