@@ -295,3 +295,28 @@ async def test_a_batcher_and_a_getter_share_a_queue() -> None:
         group.start_soon(put_at, queue, *times)
     assert sorted(single + batched) == times
     assert single
+
+
+@virtual_time
+async def test_one_who_waits_behind_a_batch_that_lingers_is_served() -> None:
+    """The item that starts a linger goes to the next in line, not to nobody."""
+    queue = ka.Queue[int](10)
+    batch: list[int] = []
+    single: list[int] = []
+
+    async def take_batch() -> None:
+        batch.extend(await queue.get_batch(10, linger=5))
+
+    async def take_one() -> None:
+        single.append(await queue.get())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(take_batch)
+        await settle()
+        group.start_soon(take_one)
+        await settle()
+        await queue.put(1)
+        await settle()
+        assert single == [1]
+        await queue.put(2)
+    assert batch == [2]
