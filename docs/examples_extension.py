@@ -1,7 +1,7 @@
 """What the reference reads beside docstrings in mkdocstrings' sense.
 
-``Example:`` is code, as ``Examples:`` is, and a ``#:`` comment is the docstring of the attribute
-below it.
+``Example:`` is code, as ``Examples:`` is, and a ``#:`` comment is the docstring of the
+attribute below it.
 """
 
 import griffe
