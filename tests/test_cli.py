@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     )
     (tmp_path / "empty.py").touch()
     (tmp_path / "broken.py").write_text("a = 1\ndef (:\n")
-    (tmp_path / "latin.py").write_bytes(b"# caf\xe9\n")
+    (tmp_path / "latin.py").write_bytes(b"a = 'caf\xe9'\n")
     (tmp_path / "null.py").write_bytes(b"a = 1\0\n")
     (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.py").mkdir()

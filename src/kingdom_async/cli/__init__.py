@@ -17,19 +17,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: all is well; 1: time ran out; 2: it was called wrongly; 130: Ctrl-C.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
     try:
-        from . import demo
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "rich":
-            raise
-        parser.error("the command needs rich; run: pip install 'kingdom_async[cli]'")
-    try:
-        return demo.main(arguments.path, arguments.backend, arguments.timeout)
-    except demo.UsageError as error:
-        parser.error(str(error))
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        try:
+            from . import demo
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "rich":
+                raise
+            parser.error("the command needs rich; run: pip install 'kingdom_async[cli]'")
+        try:
+            return demo.main(arguments.path, arguments.backend, arguments.timeout)
+        except demo.UsageError as error:
+            parser.error(str(error))
     except KeyboardInterrupt:
+        # Pipes to worker processes complain when they are collected after their loop.
+        sys.unraisablehook = lambda _: None
         print("kingdom-async: interrupted", file=sys.stderr)
         return 130
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ def _is_skipped(name: str) -> bool:
 
 
 def parse_all(sources: list[tuple[Path, bytes]]) -> list[Module]:
-    """What is in each of the files, given with their contents."""
+    """What is in each of the files, given with their contents; runs in a worker process."""
+    # On a terminal Ctrl-C hits every process; what becomes of this one, its parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd code in the files, not in ours
         return [parse(path, content) for path, content in sources]
