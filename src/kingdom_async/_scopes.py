@@ -159,10 +159,14 @@ def _delayed(kind: type[CancelScope]) -> Any:
         def __enter__(self) -> Any:
             if self._delay != math.inf:
                 set_deadline(self, self._now() + self._delay)
+                self._delay = math.inf
             return enter(self)
 
         @property
         def deadline(self) -> float:
+            """When time runs out; before entry, when it would if the scope were entered now."""
+            if self._delay != math.inf:
+                return cast(float, self._now() + self._delay)
             return cast(float, super().deadline)
 
         @deadline.setter
