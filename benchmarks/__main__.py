@@ -11,9 +11,9 @@ Run it from the root of a checkout, with ``pip install -e '.[bench]'``. A librar
 installed is left out with a note. Nothing else should run on the machine meanwhile.
 
 Each operation is a module of `benchmarks.rows`: the question it asks, and the sides it
-compares. `measure` says how fair play is kept between them, `one_backend` is the process
-that measures a backend, `report` and `plot` make the table and the picture. A speed claim
-in the documentation has its row here. No test asserts a time.
+compares. `measure` says how fair play is kept between them, `one_process` is where they run,
+`report` and `plot` make the table and the picture. A speed claim in the documentation has
+its row here. No test asserts a time.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from .comparison import Row
+from .comparison import Comparison, Row
+from .measure import rows_of
 from .plot import svg
 from .report import page, setting, text_head, text_line
+from .rows import COMPARISONS
 
 _ROOT = Path(__file__).parent.parent
 _DOCS = _ROOT / "docs"
 _NEEDS = {"asyncio": "asyncio", "asyncio+uvloop": "uvloop", "trio": "trio"}
+_PROCESSES = 3  # for each row: CPython specialises the same code better in one than in another
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def main() -> None:
         if isinstance(found, Row):
             rows.append(found)
             print(text_line(found, judged=not asked.smoke), flush=True)
-        elif found not in notes:
+        else:
             notes.append(found)
     for note in notes:
         print(f"note: {note}")
@@ -79,27 +82,48 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measured(asked: argparse.Namespace) -> Iterator[Row | str]:
-    """What the processes say, one backend after the other."""
+    """Rows as they become known, and notes on what is left out."""
+    chosen = [one for one in COMPARISONS if asked.only.lower() in one.operation.lower()]
+    for name in sorted({side.needs for one in chosen for side in one.others if side.needs}):
+        if find_spec(name) is None:
+            yield f"{name} is not installed, and its rows are left out"
     for backend in asked.backend or _NEEDS:
         if find_spec(_NEEDS[backend]) is None:
-            yield f"{backend} is left out, {_NEEDS[backend]} is missing"
-            continue
-        job = {
-            "backend": backend,
-            "only": asked.only,
-            "rounds": asked.rounds,
-            "smoke": asked.smoke,
-        }
-        command = [sys.executable, "-m", "benchmarks.one_backend", json.dumps(job)]
-        with subprocess.Popen(
-            command, cwd=_ROOT, stdout=subprocess.PIPE, encoding="utf-8"
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                found = json.loads(line)
-                yield found if isinstance(found, str) else Row(**found)
-        if process.returncode:
-            raise SystemExit(f"measuring on {backend} failed, see above")
+            yield f"{_NEEDS[backend]} is not installed, and the backend {backend} is left out"
+        elif asked.smoke:
+            for one, found in _in_a_process(chosen, backend, 1, smoke=True):
+                yield from rows_of(one, backend, found)
+        else:
+            for one in chosen:
+                shares = [asked.rounds // _PROCESSES] * _PROCESSES
+                shares[0] += asked.rounds % _PROCESSES
+                shares = [1] if one.is_exact else [share for share in shares if share]
+                found = [
+                    each
+                    for share in shares
+                    for _, some in _in_a_process([one], backend, share)
+                    for each in some
+                ]
+                yield from rows_of(one, backend, found)
+
+
+def _in_a_process(
+    comparisons: Sequence[Comparison], backend: str, rounds: int, *, smoke: bool = False
+) -> Iterator[tuple[Comparison, list[dict[str, float]]]]:
+    job = {
+        "operations": [one.operation for one in comparisons],
+        "backend": backend,
+        "rounds": rounds,
+        "smoke": smoke,
+    }
+    command = [sys.executable, "-m", "benchmarks.one_process", json.dumps(job)]
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stdout is not None
+        yield from zip(comparisons, map(json.loads, process.stdout), strict=False)
+    if process.returncode:
+        raise SystemExit(f"measuring on {backend} failed, see above")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from statistics import median, quantiles
 from time import perf_counter
@@ -30,40 +30,20 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def rows_of(
+def rounds_of(
     comparison: Comparison, backend: str, rounds: int, *, smoke: bool = False
-) -> Iterator[Row | str]:
-    """One row for each other side; a string for one that is left out, saying why."""
-    others: list[Side] = []
-    for side in comparison.others:
-        if backend not in side.loops:
-            continue
-        if side.needs is not None and find_spec(side.needs) is None:
-            yield f"{comparison.operation}: {side.name} is left out, {side.needs} is missing"
-        else:
-            others.append(side)
-    if backend not in comparison.ours.loops:
-        return
-    times = comparison.times
-    if smoke:
-        times = min(times, max(times // 50, 20))
-    else:
+) -> list[dict[str, float]]:
+    """For each round, what each side took, by its name; the warm-up is left out."""
+    times = (
+        min(comparison.times, max(comparison.times // 50, 20)) if smoke else comparison.times
+    )
+    if not smoke:
         rounds *= comparison.more_rounds
-    sides = [comparison.ours, *others]
-    found = _rounds(comparison, sides, backend, times, rounds)
-    ours, *theirs = ([one[number] for one in found] for number in range(len(sides)))
-    for side, their in zip(others, theirs, strict=True):
-        yield _row(comparison, side, backend, ours, their)
-
-
-def _rounds(
-    comparison: Comparison, sides: list[Side], backend: str, times: int, rounds: int
-) -> list[list[float]]:
-    """For each round, what each of *sides* took; the round that warms up is left out."""
+    sides = [comparison.ours, *others_on(comparison, backend)]
     measure = _HOW[comparison.how]
     expected = comparison.outcome(times)
     warm_up = not comparison.is_exact
-    found: list[list[float]] = []
+    found: list[dict[str, float]] = []
     for number in range(1 if comparison.is_exact else rounds + warm_up):
         one: dict[str, float] = {}
         for side in sides[:: -1 if number % 2 else 1]:
@@ -74,32 +54,46 @@ def _rounds(
                     f"came to {outcome!r:.60}, not {expected!r:.60}"
                 )
         if number >= warm_up:
-            found.append([one[side.name] for side in sides])
+            found.append(one)
     return found
 
 
-def _row(
-    comparison: Comparison, side: Side, backend: str, ours: list[float], theirs: list[float]
-) -> Row:
+def others_on(comparison: Comparison, backend: str) -> list[Side]:
+    """The other sides that there are on *backend*, of those that are installed."""
+    return [
+        side
+        for side in comparison.others
+        if backend in side.loops and (side.needs is None or find_spec(side.needs) is not None)
+    ]
+
+
+def rows_of(
+    comparison: Comparison, backend: str, found: Sequence[Mapping[str, float]]
+) -> Iterator[Row]:
+    """What *found* comes to: one row for each other side."""
+
     def relate(our: float, their: float) -> float:
         return our - their if comparison.relation == "excess" else our / their
 
-    each = list(map(relate, ours, theirs))
-    low, _, high = quantiles(each, method="inclusive") if len(each) > 1 else each * 3
-    return Row(
-        operation=comparison.operation,
-        against=side.name,
-        backend=backend,
-        unit=comparison.unit,
-        relation=comparison.relation,
-        ours=median(ours),
-        theirs=median(theirs),
-        value=median(each),
-        low=low,
-        high=high,
-        best=relate(min(ours), min(theirs)),
-        goal=side.goal_on(backend),
-    )
+    ours = [one[comparison.ours.name] for one in found]
+    for side in others_on(comparison, backend):
+        theirs = [one[side.name] for one in found]
+        each = list(map(relate, ours, theirs))
+        low, _, high = quantiles(each, method="inclusive") if len(each) > 1 else each * 3
+        yield Row(
+            operation=comparison.operation,
+            against=side.name,
+            backend=backend,
+            unit=comparison.unit,
+            relation=comparison.relation,
+            ours=median(ours),
+            theirs=median(theirs),
+            value=median(each),
+            low=low,
+            high=high,
+            best=relate(min(ours), min(theirs)),
+            goal=side.goal_on(backend),
+        )
 
 
 # --- how a side is measured: what it took, and what came out ------------------------------

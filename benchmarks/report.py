@@ -118,8 +118,10 @@ Your numbers will differ, the ratios less so: run `python -m benchmarks` to see 
   what the machine does meanwhile hits both sides. *Best* is best round against best round.
 - A turn is a fresh event loop that has run the same code before. The clock covers the work
   only, not the start of the loop. The garbage collector is on, as users have it.
-- Each backend is measured in a process of its own. On trio, where asyncio's functions do
-  not run, they are measured on a plain asyncio loop of the same process, turn by turn.
+- The rounds of a row are spread over several processes, since CPython specialises the same
+  code better in one than in another. No process sees two backends or two operations. On
+  trio, where asyncio's functions do not run, they are measured on a plain asyncio loop of
+  the same process, turn by turn.
 - What each side returns is checked. The functions called do nothing, so what is measured is
   the cost of calling them: the more your function does, the less all of this matters.
 - "import and first task" is the time of a whole `python -c`, "memory" the highest point of
