@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.backends import REAL, chosen
 
 import kingdom_async
 from kingdom_async.cli import main
+from support.backends import REAL, chosen
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from anyio.to_thread import current_default_thread_limiter
-from support.backends import REAL
 
 import kingdom_async as ka
+from support.backends import REAL
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ async def test_applies_threads_for_the_block(monkeypatch: pytest.MonkeyPatch) ->
     """And gives the limiter back as it was, also after an error."""
     before = _tokens()
     monkeypatch.setenv("KINGDOM_ASYNC_THREADS", "3")
-    with pytest.raises(KeyError), ka.environment():
+    with pytest.raises(KeyError), ka.environment():  # noqa: PT012
         assert _tokens() == 3
         raise KeyError
     assert _tokens() == before
@@ -64,14 +64,11 @@ async def test_warns_where_another_backend_runs(
     runs = ka.current_backend()
     with ka.environment():
         pass
-    expected = (
-        []
-        if asked == runs
-        else [
-            f"KINGDOM_ASYNC_BACKEND asks for {asked}, but {runs} runs already; "
-            "choose the loop where it is started (uvicorn: --loop)"
-        ]
+    sentence = (
+        f"KINGDOM_ASYNC_BACKEND asks for {asked}, but {runs} runs already; "
+        "choose the loop where it is started (uvicorn: --loop)"
     )
+    expected = [] if asked == runs else [sentence]
     assert [str(warning.message) for warning in recwarn] == expected
     assert all(warning.filename == __file__ for warning in recwarn)
 

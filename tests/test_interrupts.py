@@ -8,13 +8,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import pytest
-from support.backends import REAL, chosen
 
 import kingdom_async as ka
+from support.backends import REAL, chosen
 
 
 @pytest.fixture(params=chosen(REAL))
@@ -264,10 +265,8 @@ def test_gives_the_handler_back(backend: str, how: str) -> None:
         if how == "fails":
             raise ValueError
 
-    try:
+    with suppress(ValueError):
         ka.run(main, backend=backend)
-    except ValueError:
-        pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

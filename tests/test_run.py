@@ -11,10 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.to_thread import current_default_thread_limiter
-from support.backends import REAL, chosen
 
 import kingdom_async as ka
 from kingdom_async import _backend
+from support.backends import REAL, chosen
 
 NAMES = "asyncio, asyncio+uvloop, trio"
 

@@ -1,0 +1,111 @@
+"""The house: imports go down the levels only, and every one is written here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import kingdom_async
+
+SOURCE = Path(kingdom_async.__file__).parent
+
+#: Level by level, from the ground up: each file, and what it may import of its own level.
+LEVELS: tuple[dict[str, set[str]], ...] = (
+    {
+        "_errors": set(),
+        "_failures": set(),
+        "_observe": set(),
+        "_backend": set(),
+    },
+    {  # one primitive each
+        "_scopes": set(),
+        "_groups": set(),
+        "_limits": set(),
+        "_queue_streams": set(),
+        "_buffer": set(),
+    },
+    {  # made of those
+        "_gather": set(),
+        "_queues": set(),
+        "_sources": set(),
+        "_pickled": {"_thread_calls"},
+        "_thread_calls": set(),
+    },
+    {  # work in bulk, and elsewhere
+        "_crew": set(),
+        "_offload": set(),
+    },
+    {
+        "_amap": set(),
+        "_imap": set(),
+        "_offload_map": set(),
+    },
+    {  # programs
+        "_settings": set(),
+        "_trio_clock": set(),
+        "_interrupts": {"_trio_clock"},
+    },
+    {"_run": set()},
+    {"__init__": set()},
+    {  # users of the public names, like any other
+        "cli/source_files": set(),
+        "cli/survey": {"cli/source_files"},
+        "cli/demo": {"cli/survey"},
+        "cli/__init__": {"cli/demo"},
+        "cli/__main__": {"cli/__init__"},
+    },
+)
+
+LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
+
+
+def files() -> dict[str, Path]:
+    return {
+        path.relative_to(SOURCE).with_suffix("").as_posix(): path
+        for path in sorted(SOURCE.rglob("*.py"))
+    }
+
+
+def imports_of(name: str, path: Path) -> set[str]:
+    """The files of this package that a file imports, wherever in it."""
+    package = ["kingdom_async", *name.split("/")[:-1]]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            modules = [".".join([*base, *filter(None, [node.module])])]
+            modules += [f"{modules[0]}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        candidates = {module.replace(".", "/") for module in modules}
+        ours = {c.removeprefix("kingdom_async/") for c in candidates if "kingdom_async" in c}
+        files_here = {module for module in ours if module in files()}
+        packages = {"__init__" if m == "kingdom_async" else f"{m}/__init__" for m in ours}
+        # "from . import _observe" imports the file, and not what is in the package's own
+        found |= files_here or (packages & files().keys())
+    return found
+
+
+def test_every_file_has_its_level() -> None:
+    """A new file is put into the table, and one that is gone is taken out."""
+    assert LEVEL.keys() == files().keys()
+
+
+def test_imports_go_down_only() -> None:
+    """A file imports from lower levels, and of its own only what is listed."""
+    wrong = {
+        f"{name} imports {imported}"
+        for name, path in files().items()
+        for imported in imports_of(name, path)
+        if LEVEL[imported] >= LEVEL[name] and imported not in LEVELS[LEVEL[name]][name]
+    }
+    assert wrong == set()
+
+
+def test_every_neighbour_listed_is_imported() -> None:
+    """The table allows no more than is needed."""
+    for level in LEVELS:
+        for name, neighbours in level.items():
+            assert neighbours <= imports_of(name, files()[name])

@@ -1,0 +1,93 @@
+"""The public names: all listed, all documented, and anyio's own where they are anyio's."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.from_thread
+import anyio.lowlevel
+import pytest
+
+import kingdom_async as ka
+
+REFERENCE = sorted((Path(__file__).parent.parent / "docs").glob("reference*.md"))
+OURS = [
+    name
+    for name in ka.__all__
+    if "kingdom_async" in getattr(getattr(ka, name), "__module__", "")
+]
+ANYIOS = [name for name in ka.__all__ if name not in OURS]
+
+
+def test_all_lists_every_public_name() -> None:
+    """Nothing can be reached at the top that is not listed, and nothing is listed twice."""
+    assert len(set(ka.__all__)) == len(ka.__all__)
+    public = {
+        name
+        for name, value in vars(ka).items()
+        if not name.startswith("_")
+        and (not inspect.ismodule(value) or not value.__name__.startswith("kingdom_async"))
+    }
+    assert public == set(ka.__all__)
+
+
+def test_all_is_sorted_within_each_theme() -> None:
+    """Constants, classes, functions, each by name, under a comment that names the theme."""
+    source = Path(ka.__file__).read_text()
+    listed = source[source.index("__all__") :]
+    themes = re.split(r"^ +# .*$", listed, flags=re.MULTILINE)[1:]
+    names = [re.findall(r'"(\w+)"', theme) for theme in themes]
+    assert [name for theme in names for name in theme] == ka.__all__
+    for theme in names:
+        assert theme == sorted(theme, key=_by_kind)
+
+
+def _by_kind(name: str) -> tuple[int, str]:
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize("name", ANYIOS)
+def test_what_is_anyios_is_the_same_object(name: str) -> None:
+    """So code that uses anyio beside us mixes freely, and except clauses match."""
+    homes = (anyio, anyio.abc, anyio.lowlevel, anyio.from_thread)
+    assert any(getattr(home, name, None) is getattr(ka, name) for home in homes)
+
+
+def test_what_the_design_re_exports_is_anyios() -> None:
+    """Not one of them is re-made."""
+    names = (
+        "sleep sleep_forever sleep_until current_time checkpoint CancelScope "
+        "get_cancelled_exc_class TaskHandle TaskStatus TASK_STATUS_IGNORED TaskFailed "
+        "TaskCancelled TaskNotFinished Event Future Lock Condition Semaphore CapacityLimiter "
+        "check_cancelled from_thread open_signal_receiver EndOfStream ClosedResourceError "
+        "BrokenResourceError BusyResourceError WouldBlock RunFinishedError"
+    )
+    assert set(names.split()) == set(ANYIOS)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_ours_has_a_docstring(name: str) -> None:
+    """A promise in one line first."""
+    doc = inspect.getdoc(getattr(ka, name))
+    assert doc is not None
+    assert doc.splitlines()[0].endswith(".")
+
+
+@pytest.mark.skipif(not REFERENCE, reason="the documentation is not here")
+@pytest.mark.parametrize("name", ka.__all__)
+def test_every_name_is_in_the_reference(name: str) -> None:
+    """As a directive of its own, or named in code type."""
+    text = "\n".join(page.read_text() for page in REFERENCE)
+    directive = rf"^::: kingdom_async\.(\w+\.)?{name}\b"
+    assert re.search(rf"{directive}|`(ka\.)?{name}\b", text, flags=re.MULTILINE)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    """What is imported is what is installed."""
+    from importlib.metadata import version
+
+    assert version("kingdom_async") == ka.__version__
