@@ -1,4 +1,4 @@
-"""`amap`: order, limits, errors, rate and misuse. What it shares with `imap` is in test_bulk_*."""
+"""`amap`: order, limits, errors, rate, misuse. What it shares with `imap`: test_bulk_*."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import anyio
 import pytest
-from support.backends import virtual_time
-from support.turns import settle
 
 import kingdom_async as ka
+from support.backends import virtual_time
+from support.turns import settle
 
 
 class Rendezvous:
@@ -236,7 +236,7 @@ async def test_two_failures_at_once_are_both_reported(
         await go.wait()
         raise ValueError(number)
 
-    with pytest.raises(ValueError, match="^[01]") as caught:
+    with pytest.raises(ValueError, match=r"^[01]") as caught:
         await ka.amap(fail, range(3))
     first = caught.value.args[0]
     assert caught.value.__notes__ == [
@@ -276,7 +276,7 @@ async def test_a_note_names_the_item_that_failed(
         if this is item:
             raise OSError("broken")
 
-    with pytest.raises(OSError, match="^broken") as caught:
+    with pytest.raises(OSError, match=r"^broken") as caught:
         await ka.amap(fail, items, limit=limit)
     [note] = caught.value.__notes__
     assert note.startswith(f"while mapping item 17: {shown}")
@@ -321,7 +321,7 @@ async def test_on_error_that_raises_fails_the_call() -> None:
     def refuse(item: int, error: Exception) -> None:
         raise RuntimeError(f"refused {item}")
 
-    with pytest.raises(RuntimeError, match="^refused 0") as caught:
+    with pytest.raises(RuntimeError, match=r"^refused 0") as caught:
         await ka.amap(fail, range(1), on_error=refuse)
     assert caught.value.__context__ is inner
     assert caught.value.__notes__ == ["while mapping item 0: 0"]
@@ -459,8 +459,10 @@ _MISUSE: list[tuple[Callable[[], Awaitable[Any]], type[Exception], str]] = [
     (
         lambda: ka.amap(fetch, 3),  # type: ignore[arg-type]
         TypeError,
-        "amap(): items must be iterable, not 3; give a list, a generator, or an async "
-        "generator",
+        (
+            "amap(): items must be iterable, not 3; give a list, a generator, or an async "
+            "generator"
+        ),
     ),
     (
         lambda: ka.amap(fetch, _numbers),  # type: ignore[arg-type]
@@ -490,31 +492,42 @@ _MISUSE: list[tuple[Callable[[], Awaitable[Any]], type[Exception], str]] = [
     (
         lambda: ka.amap(fetch, _numbers()),
         ValueError,
-        "amap() over an async iterable needs a limit, or all of it would be pulled at "
-        "once; write amap(func, items, limit=10)",
+        (
+            "amap() over an async iterable needs a limit, or all of it would be pulled at "
+            "once; write amap(func, items, limit=10)"
+        ),
     ),
     (
         lambda: ka.amap(fetch, [1], rate=0),
         ValueError,
-        "per_second must be more than 0 and finite, not 0; for no limit leave the RateLimit out",
+        (
+            "per_second must be more than 0 and finite, not 0; "
+            "for no limit leave the RateLimit out"
+        ),
     ),
     (
         lambda: ka.amap(fetch, [1], rate="10"),  # type: ignore[arg-type]
         TypeError,
-        "amap(): rate must be a number of starts a second or a RateLimit, not '10'; "
-        "leave it out for no limit",
+        (
+            "amap(): rate must be a number of starts a second or a RateLimit, not '10'; "
+            "leave it out for no limit"
+        ),
     ),
     (
         lambda: ka.amap(fetch, [1], rate=True),
         TypeError,
-        "amap(): rate must be a number of starts a second or a RateLimit, not True; "
-        "leave it out for no limit",
+        (
+            "amap(): rate must be a number of starts a second or a RateLimit, not True; "
+            "leave it out for no limit"
+        ),
     ),
     (
         lambda: ka.amap(add_one, [1]),  # type: ignore[arg-type]
         TypeError,
-        "amap(add_one) takes an async function, and this one returned 2; "
-        "for a blocking function use offload_map()",
+        (
+            "amap(add_one) takes an async function, and this one returned 2; "
+            "for a blocking function use offload_map()"
+        ),
     ),
 ]
 
@@ -558,7 +571,7 @@ async def test_a_type_error_of_the_items_own_is_left_alone() -> None:
     async def broken(item: int) -> int:
         return item + None  # type: ignore[operator]
 
-    with pytest.raises(TypeError, match="^unsupported operand type"):
+    with pytest.raises(TypeError, match=r"^unsupported operand type"):
         await ka.amap(broken, [1])
 
 

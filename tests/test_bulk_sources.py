@@ -11,10 +11,10 @@ from typing import Any
 
 import anyio
 import pytest
-from support.backends import virtual_time
-from support.turns import settle
 
 import kingdom_async as ka
+from support.backends import virtual_time
+from support.turns import settle
 
 Bulk = Callable[..., Awaitable[list[Any]]]
 
@@ -195,7 +195,7 @@ async def test_amap_pulls_no_more_than_is_in_work(limit: int, kind: str) -> None
 async def test_imap_pulls_no_more_than_twice_the_limit(
     limit: int, kind: str, ordered: bool
 ) -> None:
-    """At most *limit* in work and 2 × *limit* pulled and not consumed, at each moment."""
+    """At most *limit* in work and 2 x *limit* pulled and not consumed, at each moment."""
     counted = Counted(100)
     items = getattr(counted, kind)()
     got = []
@@ -215,7 +215,7 @@ async def test_imap_pulls_no_more_than_twice_the_limit(
 async def test_imap_fills_its_window_and_no_more_while_nobody_consumes(
     limit: int, kind: str
 ) -> None:
-    """Exactly 2 × *limit* are pulled, however many workers are idle meanwhile."""
+    """Exactly 2 x *limit* are pulled, however many workers are idle meanwhile."""
     counted = Counted()
     async with ka.imap(counted.work, getattr(counted, kind)(), limit=limit) as results:
         await settle()
@@ -272,7 +272,7 @@ async def test_amap_over_an_infinite_source_can_be_stopped(kind: str) -> None:
         if item == 200:
             raise LookupError("found")
 
-    with pytest.raises(LookupError, match="^found"):
+    with pytest.raises(LookupError, match=r"^found"):
         await ka.amap(work, getattr(counted, kind)(), limit=3)
     assert counted.pulled <= 200 + 3 * 64
 
@@ -355,7 +355,7 @@ async def test_a_source_is_closed_when_an_item_fails(bulk: Bulk) -> None:
         if number == 10:
             raise LookupError("ten")
 
-    with pytest.raises(LookupError, match="^ten"):
+    with pytest.raises(LookupError, match=r"^ten"):
         await bulk(work, source.items(), limit=3)
     assert source.log == ["closing", "closed"]
     assert len(source.tasks) == 1
@@ -395,7 +395,7 @@ async def test_a_source_is_closed_when_the_body_fails() -> None:
     """And the body's error comes out as itself."""
     source = Closing()
     error = LookupError("body")
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(LookupError) as caught:  # noqa: PT012
         async with ka.imap(same, source.items(), limit=3) as results:
             await anext(results)
             raise error
@@ -443,7 +443,7 @@ async def test_a_source_that_does_not_close_is_cut_off(
             await ka.checkpoint()
 
         if way == "failure":
-            with pytest.raises(LookupError, match="^five"):
+            with pytest.raises(LookupError, match=r"^five"):
                 await ka.amap(work, items, limit=2)
         elif way == "cancelled":
             await ka.amap(work, items, limit=2)
@@ -525,7 +525,7 @@ async def test_imap_gives_all_results_before_the_failure_of_its_source(
         return number
 
     async with ka.imap(slowly, make(7), limit=limit, ordered=ordered) as results:
-        with pytest.raises(LookupError, match="^source"):
+        with pytest.raises(LookupError, match=r"^source"):  # noqa: PT012
             async for result in results:
                 got.append(result)
         assert [result async for result in results] == []
@@ -542,7 +542,7 @@ async def test_imaps_body_learns_of_a_broken_source_where_it_iterates(
         await settle()
         await ka.checkpoint()
         reached = True
-        with pytest.raises(LookupError, match="^source"):
+        with pytest.raises(LookupError, match=r"^source"):
             await anext(results)
     assert reached
 
@@ -575,7 +575,7 @@ async def test_a_source_that_fails_while_it_is_closed_is_heard_of(
         await ka.checkpoint()
         raise LookupError("item")
 
-    with pytest.raises(LookupError, match="^item") as caught:
+    with pytest.raises(LookupError, match=r"^item") as caught:
         await ka.amap(fail, items(), limit=1)
     assert any("RuntimeError('cannot close')" in note for note in caught.value.__notes__)
     assert len(caplog.records) == 1
@@ -600,7 +600,7 @@ async def test_stop_async_iteration_in_an_item_does_not_end_the_loop(limit: int)
 
     got = []
     async with ka.imap(first, range(9), limit=limit) as results:
-        with pytest.raises(RuntimeError) as caught:
+        with pytest.raises(RuntimeError) as caught:  # noqa: PT012
             async for result in results:
                 got.append(result)
     assert str(caught.value).endswith(": StopAsyncIteration was raised")
@@ -713,7 +713,7 @@ async def test_a_source_that_holds_a_task_group_open_is_closed_without_a_trace(
                 await ka.sleep_forever()
 
         if way == "failure":
-            with pytest.raises(LookupError, match="^three") as caught:
+            with pytest.raises(LookupError, match=r"^three") as caught:
                 await bulk(work, items(), limit=2)
             assert len(caught.value.__notes__) == 1
         else:

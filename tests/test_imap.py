@@ -9,10 +9,10 @@ from typing import Any
 
 import anyio
 import pytest
-from support.backends import virtual_time
-from support.turns import settle
 
 import kingdom_async as ka
+from support.backends import virtual_time
+from support.turns import settle
 
 orders = pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
 
@@ -217,7 +217,7 @@ async def test_the_consumer_gets_the_results_before_the_gap_and_then_the_error(
     """With a note that names the item; after it the iteration is over."""
     got = []
     async with ka.imap(invert, [4, 2, 1, 0, 5, 8], limit=1, ordered=ordered) as results:
-        with pytest.raises(ZeroDivisionError) as caught:
+        with pytest.raises(ZeroDivisionError) as caught:  # noqa: PT012
             async for result in results:
                 got.append(result)
         assert [result async for result in results] == []
@@ -236,7 +236,7 @@ async def test_results_before_the_gap_are_waited_for() -> None:
 
     got = []
     async with ka.imap(work, range(8), limit=4) as results:
-        with pytest.raises(LookupError, match="^three"):
+        with pytest.raises(LookupError, match=r"^three"):  # noqa: PT012
             async for result in results:
                 got.append(result)
     assert got == [0, 1, 2]
@@ -254,7 +254,7 @@ async def test_no_item_is_started_after_a_failure() -> None:
         await settle()
 
     async with ka.imap(work, range(100), limit=3) as results:
-        with pytest.raises(LookupError, match="^two"):
+        with pytest.raises(LookupError, match=r"^two"):
             async for _ in results:
                 pass
     assert sorted(started) == [0, 1, 2]
@@ -274,7 +274,7 @@ async def test_the_body_is_not_cancelled_by_an_item_that_fails() -> None:
 
 async def test_an_error_that_leaves_the_block_is_itself() -> None:
     """No group around it, where the body does not catch it."""
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(ZeroDivisionError) as caught:  # noqa: PT012
         async with ka.imap(invert, [1, 0, 1], limit=2) as results:
             async for _ in results:
                 pass
@@ -292,7 +292,7 @@ async def test_the_bodys_own_error_comes_out_as_itself() -> None:
             ended.append(number)
 
     error = LookupError("body")
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(LookupError) as caught:  # noqa: PT012
         async with ka.imap(work, range(9), limit=3):
             await settle()
             raise error
@@ -345,8 +345,10 @@ async def test_errors_that_nobody_consumed_are_logged(
         await settle(60)
         assert await anext(results) == 0
     assert [record.getMessage() for record in caplog.records] == [
-        "imap(test_errors_that_nobody_consumed_are_logged.<locals>.work): "
-        "an error that nobody consumed"
+        (
+            "imap(test_errors_that_nobody_consumed_are_logged.<locals>.work): "
+            "an error that nobody consumed"
+        )
     ] * 2
     errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
     assert sorted(str(error) for error in errors) == ["one", "two"]
@@ -384,7 +386,7 @@ async def test_on_error_that_raises_reaches_the_consumer() -> None:
 
     async with ka.imap(invert, [1, 0], limit=1, on_error=refuse) as results:
         assert await anext(results) == 1.0
-        with pytest.raises(RuntimeError, match="^refused") as caught:
+        with pytest.raises(RuntimeError, match=r"^refused") as caught:
             await anext(results)
     assert caught.value.__notes__ == ["while mapping item 1: 0"]
 
@@ -585,8 +587,10 @@ _COUNT = "at most so many items are in work at once"
         (
             lambda: ka.imap(same, 3, limit=1),  # type: ignore[call-overload]
             TypeError,
-            "imap(): items must be iterable, not 3; give a list, a generator, or an async "
-            "generator",
+            (
+                "imap(): items must be iterable, not 3; give a list, a generator, or an async "
+                "generator"
+            ),
         ),
         (
             lambda: ka.imap(same, [1], limit=0),
@@ -611,8 +615,10 @@ _COUNT = "at most so many items are in work at once"
         (
             lambda: ka.imap(same, [1], limit=1, rate="1"),  # type: ignore[call-overload]
             TypeError,
-            "imap(): rate must be a number of starts a second or a RateLimit, not '1'; "
-            "leave it out for no limit",
+            (
+                "imap(): rate must be a number of starts a second or a RateLimit, not '1'; "
+                "leave it out for no limit"
+            ),
         ),
     ],
     ids=[str(number) for number in range(7)],

@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._buffer import check_count
 from ._crew import Crew
-from ._limits import RateLimit
+from ._limits import RateLimit  # noqa: TC001  # for who asks for our type hints
 
 T = TypeVar("T")
 R = TypeVar("R")

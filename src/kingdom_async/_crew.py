@@ -228,7 +228,7 @@ class Crew(ABC, Generic[T, R]):
                 self._none_idle.set()
 
 
-def _as_rate_limit(call: str, rate: float | RateLimit | None) -> RateLimit | None:
+def _as_rate_limit(call: str, rate: object) -> RateLimit | None:
     if rate is None or isinstance(rate, RateLimit):
         return rate
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):

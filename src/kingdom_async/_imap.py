@@ -24,7 +24,7 @@ from ._buffer import check_count
 from ._crew import Crew
 from ._failures import log_failure, task_cancelled
 from ._groups import TaskGroup
-from ._limits import RateLimit
+from ._limits import RateLimit  # noqa: TC001  # for who asks for our type hints
 from ._scopes import cancelled_natively
 from ._sources import Window
 
@@ -67,7 +67,7 @@ def imap(
 ) -> Imap[Any]:
     """As `amap`, but gives the results as they come, to be iterated over.
 
-    At most *limit* items are in work, and at most 2 × *limit* pulled and not yet consumed, so
+    At most *limit* items are in work, and at most twice *limit* pulled and not yet consumed, so
     memory stays flat and a slow consumer slows the source.
 
     An item that fails does not disturb the consumer: it gets the results before the gap, and
@@ -218,7 +218,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         window.consume()
         if type(value) is _Failure:
             self._raise(value.error)
-        return cast(R, value)
+        return cast("R", value)
 
     def _stop_if_over(self) -> None:
         """Raise what comes after the last result, if that was consumed."""
@@ -236,7 +236,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
     def _raise(self, error: Exception) -> NoReturn:
         self._over = True
         if isinstance(error, StopAsyncIteration):  # it would end the loop without a word
-            raise RuntimeError(f"{self.name}: StopAsyncIteration was raised") from error
+            raise RuntimeError(f"{self.name}: StopAsyncIteration was raised") from error  # noqa: TRY004
         raise error
 
     def leave(self) -> None:

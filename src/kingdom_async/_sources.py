@@ -11,7 +11,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from anyio import (
     CancelScope,
@@ -103,7 +103,12 @@ class _Puller(Generic[T]):
     """An async iterator, and what may happen to it between two items."""
 
     def __init__(self, items: AsyncIterable[T], guard: CancelScope) -> None:
-        self._iterator: AsyncIterator[T] = aiter(items)
+        iterator = aiter(items)
+        self._iterator: AsyncIterator[T] = iterator
+        self._generator = cast(
+            "AsyncGenerator[T, None] | None",
+            iterator if isinstance(iterator, AsyncGenerator) else None,
+        )
         self._guard = guard
         self._ahead: deque[T] = deque()
 
@@ -121,27 +126,27 @@ class _Puller(Generic[T]):
         except get_cancelled_exc_class() as error:
             self._guard.shield = True
             ours = current_effective_deadline() != -math.inf
-            if ours or not isinstance(self._iterator, AsyncGenerator):
+            if ours or self._generator is None:
                 self._guard.shield = False
                 raise
-            self._ahead.append(await self._iterator.athrow(error))
+            self._ahead.append(await self._generator.athrow(error))
             self._guard.shield = False
 
     async def close(self) -> None:
         """Close an async generator, which may wait for what it cleans up."""
-        if not isinstance(self._iterator, AsyncGenerator):
+        if self._generator is None:
             return
         self._guard.shield = True
         self._guard.deadline = current_time() + _CLOSE_GRACE
         try:
-            await self._iterator.aclose()
+            await self._generator.aclose()
         except BaseExceptionGroup as error:
             # A group that the source holds open reports that it was closed.
             if (failure := without(GeneratorExit, error)) is not None:
                 raise failure from None
         finally:
             if self._guard.cancel_called:  # which it has to catch, so the shield stays
-                what = short_repr(self._iterator)
+                what = short_repr(self._generator)
                 logger.error("%s was not closed within %g s", what, _CLOSE_GRACE)
             else:
                 self._guard.deadline = math.inf
