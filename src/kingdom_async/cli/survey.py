@@ -47,7 +47,7 @@ async def take(survey: Survey, timeout: float, show: Callable[[], None] | None =
     sources = ka.Queue[tuple[Path, bytes]](survey.room, name="sources")
     try:
         with ka.move_on_after(timeout) as deadline:
-            async with ka.TaskGroup(errors="first") as group:
+            async with ka.TaskGroup() as group:
                 group.start_soon(walk, survey, paths)
                 group.start_soon(read, survey, paths, sources)
                 for _ in range(PARSERS):
