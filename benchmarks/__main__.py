@@ -23,11 +23,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from .comparison import Comparison, Row
-from .measure import rows_of
+from .measure import is_installed, rows_of
 from .plot import svg
 from .report import page, setting, text_head, text_line
 from .rows import COMPARISONS
@@ -85,10 +84,10 @@ def _measured(asked: argparse.Namespace) -> Iterator[Row | str]:
     """Rows as they become known, and notes on what is left out."""
     chosen = [one for one in COMPARISONS if asked.only.lower() in one.operation.lower()]
     for name in sorted({side.needs for one in chosen for side in one.others if side.needs}):
-        if find_spec(name) is None:
+        if not is_installed(name):
             yield f"{name} is not installed, and its rows are left out"
     for backend in asked.backend or _NEEDS:
-        if find_spec(_NEEDS[backend]) is None:
+        if not is_installed(_NEEDS[backend]):
             yield f"{_NEEDS[backend]} is not installed, and the backend {backend} is left out"
         elif asked.smoke:
             for one, found in _in_a_process(chosen, backend, 1, smoke=True):

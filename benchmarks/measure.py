@@ -63,8 +63,16 @@ def others_on(comparison: Comparison, backend: str) -> list[Side]:
     return [
         side
         for side in comparison.others
-        if backend in side.loops and (side.needs is None or find_spec(side.needs) is not None)
+        if backend in side.loops and (side.needs is None or is_installed(side.needs))
     ]
+
+
+def is_installed(module: str) -> bool:
+    """True if there is such a module; it may be one of a package that is not there."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def rows_of(
@@ -122,7 +130,7 @@ def _as_a_program(side: Side, loop: str, times: int) -> tuple[float, object]:
     began = perf_counter()
     for _ in range(times):
         printed += subprocess.run(
-            [sys.executable, "-c", source], check=True, capture_output=True, env=environ
+            [sys.executable, "-c", source], check=True, stdout=subprocess.PIPE, env=environ
         ).stdout
     return (perf_counter() - began) / times * 1e3, printed.decode().split()
 

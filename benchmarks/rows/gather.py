@@ -51,7 +51,10 @@ def others(how: Callable[[Callable[..., Awaitable[Any]]], Run]) -> tuple[Side, .
         Side("anyio.gather", how(anyio.gather), 1.05),
         Side("asyncio.gather", how(asyncio.gather), loops=ASYNCIO),
         Side(
-            "aiotools.gather_safe", how(aiotools_gather_safe), loops=ASYNCIO, needs="aiotools"
+            "aiotools.gather_safe",
+            how(aiotools_gather_safe),
+            loops=ASYNCIO,
+            needs="aiotools.taskscope",
         ),
         Side("quattro.gather", how(quattro_gather), loops=ASYNCIO, needs="quattro"),
     )

@@ -74,7 +74,7 @@ OTHERS = (
         "aiotools.TaskScope",
         with_create_task(aiotools_scope),
         loops=ASYNCIO,
-        needs="aiotools",
+        needs="aiotools.taskscope",
     ),
     Side("quattro.TaskGroup", with_create_task(quattro_group), loops=ASYNCIO, needs="quattro"),
 )
