@@ -22,7 +22,9 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "_groups": set(),
         "_limits": set(),
         "_queue_streams": set(),
-        "_buffer": set(),
+        "_queue_state": set(),
+        "_buffer": {"_queue_state"},
+        "_queue_batches": {"_buffer", "_queue_state"},
     },
     {  # made of those
         "_gather": set(),

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import TypeVar
 
 from anyio import Event
 
-from ._backend import backend_class, run_finder
-from ._errors import QueueClosed, QueueEmpty, QueueFull
+from ._errors import QueueEmpty, QueueFull
 from ._failures import logger
+from ._queue_state import Overflow, QueueState
+from ._queue_state import check_count as check_count  # for those who import it from here
 
 T = TypeVar("T")
 
-Overflow = Literal["wait", "drop_new", "drop_old", "error"]
-
-_POLICIES = ("wait", "drop_new", "drop_old", "error")
 _TURN = 64  # an operation that need not wait yields once in so many
 _NEVER = -1
 
@@ -45,36 +42,17 @@ class Waiter:
         self.event.set()
 
 
-class Buffer(Generic[T]):
+class Buffer(QueueState[T]):
     """A bounded first-in-first-out buffer between tasks of one run."""
 
     def __init__(self, maxsize: float, overflow: Overflow, name: str | None) -> None:
-        if maxsize != math.inf:
-            check_count(
-                "maxsize",
-                maxsize,
-                "write math.inf for no bound, or 1 (0 is unbounded in asyncio and a "
-                "rendezvous in anyio)",
-            )
-        if overflow not in _POLICIES:
-            raise ValueError(
-                f"overflow must be one of {', '.join(map(repr, _POLICIES))}, not {overflow!r}"
-            )
-        self.maxsize = maxsize
-        self.overflow: Overflow = overflow
-        self.name = name
-        self._items: deque[T] = deque()
-        self._find_run: Callable[[], object] = _nowhere
-        self._run: object = None
+        super().__init__(maxsize, overflow, name)
         # Tasks that wait, and the leave of those that were woken and have not run yet.
         self._getters: deque[Waiter] = deque()
         self._putters: deque[Waiter] = deque()
         self._lingerers: list[Waiter] = []
         self._owned = 0  # items
         self._reserved = 0  # places
-        self._closed = False
-        self._discarded = False
-        self._error: BaseException | None = None
         self._put_count = 0
         self._take_count = 0
         self._put_turn = _TURN - 1  # the count at which a put gives way to other tasks
@@ -326,58 +304,7 @@ class Buffer(Generic[T]):
     def _finish(self, number: int) -> None:
         """So many items will never be worked on: they were dropped or discarded."""
 
-    def _check_open(self, call: str) -> None:
-        if self._closed:
-            raise QueueClosed(
-                f"{call}() on {self!r}, which is closed; "
-                "open a new Queue, or stop the producers before closing"
-            )
-
-    def _check_end(self, call: str) -> None:
-        if not self._closed or self._items:
-            return
-        if self._error is not None:
-            raise self._error
-        raise QueueClosed(
-            f"{call}() on {self!r}, which is closed and has no items left; "
-            "iterate with 'async for', which ends there"
-        )
-
-    def _check_run(self, call: str) -> None:
-        """Bind to the run of the first use, and refuse any other."""
-        try:
-            if self._run is None:
-                self._find_run = run_finder()
-                self._run = self._find_run()
-                self._checkpoint = backend_class().checkpoint
-            run = self._find_run()
-        except RuntimeError:
-            run = None
-        if run is not self._run:
-            raise RuntimeError(
-                f"{call}() on {self!r} outside the run it belongs to; make the Queue in the "
-                "async function that runs (in a thread: from_thread.run(queue.put, item))"
-            )
-
     def _check_wakes(self, call: str) -> None:
         """Where tasks wait, only their own run may wake them."""
         if self._getters or self._putters or self._lingerers:
             self._check_run(call)
-
-    def __repr__(self) -> str:
-        return f"<{self._title()} {len(self._items)}/{self.maxsize}>"
-
-    def _title(self) -> str:
-        return "Queue" if self.name is None else f"Queue {self.name!r}"
-
-
-def check_count(what: str, value: float, instead: str) -> None:
-    """Refuse anything but a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what} must be a whole number, not {value!r}; {instead}")
-    if value < 1:
-        raise ValueError(f"{what} must be 1 or more, not {value!r}; {instead}")
-
-
-def _nowhere() -> object:
-    return _nowhere

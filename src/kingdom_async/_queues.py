@@ -1,4 +1,4 @@
-"""The queue: a buffer with ends, batches, an account of its items, and views as streams.
+"""The queue: a buffer with producers, an account of its items, and views as streams.
 
 Rule: an item leaves by being taken, or it is counted and named. Nothing here waits for
 leave itself; that is the buffer's business.
@@ -7,19 +7,23 @@ leave itself; that is the buffer's business.
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from anyio import Event, current_time, move_on_at
-from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from anyio import Event
 from anyio.lowlevel import checkpoint
 
-from ._buffer import Buffer, Overflow, Waiter, check_count
 from ._errors import QueueClosed
+from ._queue_batches import BatchBuffer
 from ._queue_streams import ReceiveStream, SendStream
+
+if TYPE_CHECKING:
+    from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+    from ._queue_state import Overflow
 
 T = TypeVar("T")
 
@@ -52,7 +56,7 @@ class QueueStatistics:
     closed: bool
 
 
-class Queue(Buffer[T]):
+class Queue(BatchBuffer[T]):
     """A bounded first-in-first-out queue between tasks of one run.
 
     Any number of tasks may put and get. Order is kept per producer, and those who wait are
@@ -104,58 +108,6 @@ class Queue(Buffer[T]):
                 raise
             raise StopAsyncIteration from None
 
-    async def get_batch(self, max_items: int, linger: float = 0) -> list[T]:
-        """Take what is there, up to *max_items*, waiting for the first one.
-
-        Nothing is taken until this returns, so a cancelled call has taken nothing.
-
-        Args:
-            max_items: The most to take; at least 1.
-            linger: Seconds to wait for more, counted from the first item there. A full buffer
-                ends the wait, and so does the close of the queue.
-
-        Returns:
-            At least one item.
-
-        Raises:
-            QueueClosed: As `get`.
-        """
-        _check_batch(max_items, linger)
-        await self._wait_to_take("get_batch")
-        if linger > 0:
-            while not await self._linger(max_items, current_time() + linger):
-                await self._wait_to_take("get_batch")  # another task took them all
-        return self._take(max_items)
-
-    def batches(self, max_items: int, linger: float = 0) -> AsyncIterator[list[T]]:
-        """Iterate over the items in lists, as `get_batch` returns them, until the close.
-
-        Example:
-            >>> async for rows in queue.batches(500, linger=0.2):
-            ...     await insert(rows)
-        """
-        _check_batch(max_items, linger)
-        return _Batches(self, max_items, linger)
-
-    async def _linger(self, max_items: int, deadline: float) -> bool:
-        """Wait until a batch is full or it is time; False if there is nothing to take then.
-
-        The first item, which we have leave to take, is free for others meanwhile: to hold it
-        would be to lose it when we are cancelled.
-        """
-        waiter = Waiter(min(max_items, self.maxsize))
-        if self._is_enough(waiter.wanted):
-            return True
-        self._lingerers.append(waiter)
-        self._hand_out()
-        try:
-            with move_on_at(deadline):
-                await waiter.event.wait()
-        finally:
-            self._lingerers.remove(waiter)
-            self._retune()
-        return self._can_take()
-
     def drain(self) -> list[T]:
         """Take, on purpose, all that no waiting task has leave to take; it counts as done."""
         self._check_wakes("drain")
@@ -166,7 +118,7 @@ class Queue(Buffer[T]):
     # --- the end ---------------------------------------------------------------------
 
     @contextmanager
-    def producing(self) -> Iterator[None]:
+    def producing(self) -> Generator[None]:
         """The block of one producer; the last such block to be left closes the queue.
 
         The first ``Exception`` that one of the blocks raised goes to the consumers, after what
@@ -280,16 +232,6 @@ class Queue(Buffer[T]):
             closed=self._closed,
         )
 
-    @property
-    def error(self) -> BaseException | None:
-        """What the queue was closed with."""
-        return self._error
-
-    @property
-    def discarded(self) -> bool:
-        """True once the consumers' side is closed as well."""
-        return self._discarded
-
     # --- views -----------------------------------------------------------------------
 
     @property
@@ -301,31 +243,3 @@ class Queue(Buffer[T]):
     def receive_stream(self) -> ObjectReceiveStream[T]:
         """A view for code that receives from an anyio stream; closing it discards the queue."""
         return ReceiveStream(self)
-
-
-class _Batches(Generic[T]):
-    """An iterator and no generator: one left half-way needs no closing."""
-
-    def __init__(self, queue: Queue[T], max_items: int, linger: float) -> None:
-        self._queue = queue
-        self._max_items = max_items
-        self._linger = linger
-
-    def __aiter__(self) -> AsyncIterator[list[T]]:
-        return self
-
-    async def __anext__(self) -> list[T]:
-        try:
-            return await self._queue.get_batch(self._max_items, self._linger)
-        except QueueClosed as error:
-            if error is self._queue.error:
-                raise
-            raise StopAsyncIteration from None
-
-
-def _check_batch(max_items: int, linger: float) -> None:
-    check_count("max_items", max_items, "a batch is as large as what is there, up to that")
-    if not linger >= 0:
-        raise ValueError(
-            f"linger must be 0 or more seconds, not {linger!r}; 0 takes what is there"
-        )
