@@ -11,6 +11,7 @@ import logging
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 from anyio import TaskCancelled, TaskFailed, get_cancelled_exc_class
 
@@ -39,21 +40,26 @@ def add_note(error: BaseException, note: str) -> None:
     if sys.version_info >= (3, 11):
         error.add_note(note)
     else:
-        error.__notes__ = [*notes, note]
+        error.__notes__ = [*notes, note]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    """``isinstance()``, which does not tell a type checker what is in the group."""
+    return isinstance(error, BaseExceptionGroup)
 
 
 def without(kind: type[BaseException], error: BaseException) -> BaseException | None:
     """What is left of *error* when all of *kind* is taken out of it, at any depth."""
     if isinstance(error, kind):
         return None
-    if isinstance(error, BaseExceptionGroup):
+    if is_group(error):
         return error.split(kind)[1]
     return error
 
 
 def bare(error: BaseException) -> BaseException:
     """*error*, or, where it is a group that holds a single error, that error."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while is_group(error) and len(error.exceptions) == 1:
         inner: BaseException = error.exceptions[0]
         for note in getattr(error, "__notes__", ()):
             add_note(inner, note)
@@ -98,7 +104,7 @@ def _gravity(error: BaseException) -> int:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
+    if is_group(error):
         for inner in error.exceptions:
             yield from _leaves(inner)
     else:

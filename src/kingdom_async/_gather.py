@@ -39,6 +39,7 @@ Coro = Coroutine[Any, Any, T]
 Discard = Callable[[T], Awaitable[object] | object]
 
 _DISCARD_GRACE = 5.0
+_COLLECTIONS: tuple[type[Iterable[object]], ...] = (list, tuple, set)
 
 
 @overload
@@ -349,17 +350,22 @@ class _Race(Generic[T]):
 
 
 def _raise_if_cancelled(handles: Sequence[TaskHandle[Any]]) -> None:
-    cancelled: list[tuple[str, BaseException]] = []
-    for handle in handles:
-        if handle.status is TaskHandle.Status.CANCELLED:
-            try:
-                handle.return_value
-            except TaskCancelled as error:
-                cancelled.append((handle.name, error.__cause__ or error))
+    cancelled = [
+        (handle.name, _why_cancelled(handle))
+        for handle in handles
+        if handle.status is TaskHandle.Status.CANCELLED
+    ]
     if cancelled:
         # all but one were cancelled by the group, and anyio's message says so
         name, cause = min(cancelled, key=lambda one: "cancel scope" in str(one[1]))
         raise task_cancelled("gather", name, cause)
+
+
+def _why_cancelled(handle: TaskHandle[Any]) -> BaseException | None:
+    try:
+        return handle.exception
+    except TaskCancelled as error:
+        return error.__cause__
 
 
 async def _value_or_error(coro: Coro[T]) -> T | Exception:
@@ -382,8 +388,8 @@ def _check_coroutines(
     else:
         return
     _close(coros)
-    if isinstance(wrong, (list, tuple, set)):
-        _close(wrong)
+    if isinstance(wrong, _COLLECTIONS):
+        _close(wrong)  # pyright: ignore[reportUnknownArgumentType]
         instead = f"write {call}(*coros)"
     elif inspect.iscoroutinefunction(wrong):
         name = wrong.__name__
@@ -392,7 +398,8 @@ def _check_coroutines(
         instead = "await it in an async function of your own, and give a call of that"
     else:
         instead = f"write {call}(fetch(1), fetch(2))"
-    raise TypeError(f"{call}() takes coroutines, not {short_repr(wrong)}; {instead}")
+    what = short_repr(wrong)  # pyright: ignore[reportUnknownArgumentType]
+    raise TypeError(f"{call}() takes coroutines, not {what}; {instead}")
 
 
 def _close(coros: Iterable[object]) -> None:

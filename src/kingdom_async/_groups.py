@@ -17,12 +17,11 @@ from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from . import _observe
-from ._failures import distinct, first_of, identity, short_repr, without
+from ._failures import distinct, first_of, identity, is_group, short_repr, without
 
 if sys.version_info >= (3, 11):
     from typing import Self, TypeVarTuple, Unpack
 else:
-    from exceptiongroup import BaseExceptionGroup
     from typing_extensions import Self, TypeVarTuple, Unpack
 
 T = TypeVar("T")
@@ -333,7 +332,7 @@ class _Unfinished:
 def _failures_in(raised: BaseException) -> list[BaseException]:
     """What anyio's group recorded, in that order, with the cancellations taken out."""
     cancelled = get_cancelled_exc_class()
-    errors = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
+    errors = raised.exceptions if is_group(raised) else (raised,)
     real = (without(cancelled, error) for error in errors)
     return distinct(error for error in real if error is not None)
 
@@ -355,7 +354,7 @@ async def _settle() -> None:
 def refuse_coroutine(call: str, func: object, rest: str = "its arguments") -> None:
     """Explain ``start_soon(fetch(1))``, and close the coroutine that it made."""
     if isinstance(func, Coroutine):
-        name = getattr(func, "__name__", "func")
+        name = getattr(func, "__name__", "func")  # pyright: ignore[reportUnknownArgumentType]
         func.close()
         raise TypeError(
             f"{call}() takes the function and {rest}: "

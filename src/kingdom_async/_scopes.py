@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from functools import cache
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CancelScope, current_effective_deadline, current_time
-from anyio.abc import AsyncBackend
 
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
 from ._failures import logger, without
+
+if TYPE_CHECKING:
+    from anyio.abc import AsyncBackend
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -38,14 +40,13 @@ def _seconds(call: str, value: float | None) -> float:
         ) from None
 
 
-def _refuse_text_as_shield(call: str, shield: bool) -> None:
+def _refuse_text_as_shield(call: str, shield: object) -> None:
     if isinstance(shield, str):
         raise TypeError(
             f"{call}(): the second argument is shield, not {shield!r}; "
             f"write {call}(…, reason={shield!r})"
             if call.startswith("fail")
-            else f"{call}(): the second argument is shield, not {shield!r}; "
-            "pass True or False"
+            else f"{call}(): the second argument is shield, not {shield!r}; pass True or False"
         )
 
 
@@ -58,9 +59,7 @@ class _FailScope(AbstractContextManager[CancelScope]):
     _scope: CancelScope
     _entered: float
 
-    def __init__(
-        self, limit: float, *, delay: bool, shield: bool, reason: str | None
-    ) -> None:
+    def __init__(self, limit: float, *, delay: bool, shield: bool, reason: str | None) -> None:
         self._limit = limit
         self._delay = delay
         self._shield = shield
@@ -142,19 +141,17 @@ def fail_at(
 
 
 @cache
-def _kind(backend: type[AsyncBackend]) -> type[CancelScope]:
-    return type(backend.create_cancel_scope())
+def _delayed(backend: type[AsyncBackend]) -> Any:
+    """The cancel scope of *backend*, but its clock starts on entry."""
+    kind: Any = type(backend.create_cancel_scope())
+    enter, get_deadline = kind.__enter__, kind.deadline.__get__
+    set_deadline = kind.deadline.__set__
 
-
-@cache
-def _delayed(kind: type[CancelScope]) -> Any:
-    """The scopes of one backend, but their clock starts on entry."""
-
-    enter = kind.__enter__
-    set_deadline = cast(Any, kind.deadline).__set__
-
-    class DelayedScope(kind):  # type: ignore[valid-type, misc]
+    class DelayedScope(kind):  # type: ignore[misc]
         __slots__ = ("_delay", "_now")
+
+        _delay: float
+        _now: Callable[[], float]
 
         def __enter__(self) -> Any:
             if self._delay != math.inf:
@@ -166,8 +163,9 @@ def _delayed(kind: type[CancelScope]) -> Any:
         def deadline(self) -> float:
             """When time runs out; before entry, when it would if the scope were entered now."""
             if self._delay != math.inf:
-                return cast(float, self._now() + self._delay)
-            return cast(float, super().deadline)
+                return self._now() + self._delay
+            deadline: float = get_deadline(self)
+            return deadline
 
         @deadline.setter
         def deadline(self, value: float) -> None:
@@ -196,10 +194,11 @@ def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
     """
     _refuse_text_as_shield("move_on_after", shield)
     backend = backend_class()
-    scope = _delayed(_kind(backend))(shield=shield)
+    scope: Any = _delayed(backend)(shield=shield)
     scope._delay = _seconds("move_on_after", delay)
     scope._now = backend.current_time
-    return cast(CancelScope, scope)
+    made: CancelScope = scope
+    return made
 
 
 def move_on_at(deadline: float | None, shield: bool = False) -> CancelScope:
@@ -232,7 +231,7 @@ async def with_timeout(
     Example:
         >>> page = await ka.with_timeout(2, fetch(url), default=None)
     """
-    if not isinstance(coro, Coroutine):
+    if not isinstance(coro, Coroutine):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"with_timeout() takes a coroutine, not {coro!r}; "
             "write with_timeout(2, fetch(url), default=None)"
@@ -309,7 +308,7 @@ def shielded(grace: float) -> AbstractContextManager[CancelScope]:
         ...     with ka.shielded(5):
         ...         await save()
     """
-    if grace is None:
+    if grace is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise TypeError("shielded(None): cleanup needs a bound; write shielded(5)")
     return _Shielded(_seconds("shielded", grace))
 
