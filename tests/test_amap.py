@@ -239,10 +239,10 @@ async def test_two_failures_at_once_are_both_reported(
     with pytest.raises(ValueError, match=r"^[01]") as caught:
         await ka.amap(fail, range(3))
     first = caught.value.args[0]
-    assert caught.value.__notes__ == [
-        f"while mapping item {first}: {first}",
-        f"also failed: task '{_name(fail)}[{1 - first}]': ValueError({1 - first})",
-    ]
+    mapping, also = caught.value.__notes__
+    assert mapping == f"while mapping item {first}: {first}"
+    assert also.startswith(f"also failed: task '{_name(fail)}[")  # any worker's, on trio
+    assert also.endswith(f"]': ValueError({1 - first})")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 

@@ -9,10 +9,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from support.backends import virtual_time
-from support.turns import settle
 
 import kingdom_async as ka
+from support.backends import virtual_time
+from support.turns import settle
 
 SEEDS = 400
 
