@@ -10,7 +10,7 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,6 @@ from ._failures import bare, without
 if TYPE_CHECKING:
     from ._trio_clock import InterruptibleClock
 
-if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
 
 
 class Interrupts:
@@ -47,7 +45,7 @@ class Interrupts:
         return {"clock": self._clock}
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def counted(self) -> Generator[None]:
         """Inside the loop, whose handler is in place by now: stand before it."""
         if self._ours:
             self._loops_handler = signal.signal(signal.SIGINT, self._handle)
@@ -62,7 +60,7 @@ class Interrupts:
         self._loops_handler(signum, frame)
 
     @contextmanager
-    def made_bare(self) -> Iterator[None]:
+    def made_bare(self) -> Generator[None]:
         """Around the loop: whatever an interrupt made it raise is one `KeyboardInterrupt`."""
         try:
             yield
@@ -92,9 +90,11 @@ class Interrupts:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(KeyboardInterrupt) is not None
-    return isinstance(error, KeyboardInterrupt)
+    return error is not None and without(KeyboardInterrupt, error) is not error
+
+
+def _unheard(_: object) -> None:
+    pass
 
 
 def _sweep(error: BaseException) -> None:
@@ -107,7 +107,7 @@ def _sweep(error: BaseException) -> None:
     import traceback
     import warnings
 
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    hook, sys.unraisablehook = sys.unraisablehook, _unheard
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

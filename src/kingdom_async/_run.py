@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
@@ -76,7 +76,7 @@ def run(
 
 
 @contextmanager
-def environment(*, trace: str | None = None) -> Iterator[None]:
+def environment(*, trace: str | None = None) -> Generator[None]:
     """Apply the ``KINGDOM_ASYNC_…`` variables to a loop that somebody else started.
 
     For programs under uvicorn, hypercorn or a test runner; `run` does it by itself. The block
@@ -112,7 +112,7 @@ def environment(*, trace: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _applied(settings: Settings) -> Iterator[None]:
+def _applied(settings: Settings) -> Generator[None]:
     """The settings that a running loop takes; as they were before, afterwards."""
     if settings.threads is None:
         yield
@@ -128,7 +128,7 @@ def _applied(settings: Settings) -> Iterator[None]:
 
 def _refuse_coroutine(func: object) -> None:
     if isinstance(func, Coroutine):
-        name = getattr(func, "__name__", "main")
+        name = getattr(func, "__name__", "main")  # pyright: ignore[reportUnknownArgumentType]
         func.close()
         raise TypeError(f"run() takes the async function: pass {name}, not {name}()")
     if inspect.isasyncgenfunction(func) or not callable(func):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from heapq import nlargest
 from pathlib import Path
@@ -45,7 +45,7 @@ def main(folder: Path, backend: str | None, timeout: float) -> int:
 
 
 @contextmanager
-def shown(survey: Survey) -> Iterator[Callable[[], None] | None]:
+def shown(survey: Survey) -> Generator[Callable[[], None] | None]:
     """Progress on stderr, where that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
