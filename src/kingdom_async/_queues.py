@@ -65,8 +65,12 @@ class Queue(BatchBuffer[T]):
     starves nobody and sees cancellation. One that waits is a checkpoint. A cancelled `put`
     has not put and a cancelled `get` has taken nothing, whoever cancelled and however.
 
-    `producing` ends the stream of items. Between threads use the standard library's ``queue``;
-    in a thread of `offload`, ``from_thread.run(queue.put, item)``.
+    `producing` ends the stream of items. ``async with queue:`` closes it for both sides when
+    the block is left, without a checkpoint; what nobody took is logged, and counted in
+    ``statistics().abandoned``. `drain` takes it on purpose.
+
+    A queue belongs to the run that first uses it. Between threads use the standard library's
+    ``queue``; in a thread of `offload`, ``from_thread.run(queue.put, item)``.
 
     Args:
         maxsize: How many items it holds; at least 1. ``math.inf`` for no bound, where memory
