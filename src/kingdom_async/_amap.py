@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import Any, Generic, TypeVar, overload
 
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -17,6 +17,8 @@ from ._limits import RateLimit  # noqa: TC001  # for who asks for our type hints
 T = TypeVar("T")
 R = TypeVar("R")
 D = TypeVar("D")
+
+_GROWTH = 64  # places made at a time
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ async def amap(
     )
     await checkpoint_if_cancelled()
     await crew.run()
-    return crew.results
+    return crew.trimmed()
 
 
 class _Collector(Crew[T, R]):
@@ -113,10 +115,17 @@ class _Collector(Crew[T, R]):
         return items
 
     def places(self) -> Iterator[int]:
-        append = self.results.append
-        for place in count():
-            append(None)
-            yield place
+        self._places = chain.from_iterable(map(self._grow, count(0, _GROWTH)))
+        return self._places
+
+    def _grow(self, start: int) -> range:
+        self.results.extend([None] * _GROWTH)
+        return range(start, start + _GROWTH)
+
+    def trimmed(self) -> list[Any]:
+        """The results, without the places that no item took."""
+        del self.results[next(self._places) :]
+        return self.results
 
     def failed(self, place: int, error: BaseException) -> Any:
         raise error

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from threading import get_ident
 from typing import Any
 
 import sniffio
@@ -94,12 +96,18 @@ def run_finder() -> Callable[[], object]:
     Raises:
         RuntimeError: If no event loop runs in this thread.
     """
-    if current_backend() != "trio":
+    if current_backend() == "trio":
+        import trio
+
+        return trio.lowlevel.current_trio_token
+
+    if sys.version_info >= (3, 12):
         return asyncio._get_running_loop
 
-    import trio
-
-    return trio.lowlevel.current_trio_token
+    # Before 3.12 that asks the operating system for the process, each time.
+    loop, thread = asyncio.get_running_loop(), get_ident()
+    is_running = loop.is_running
+    return lambda: loop if get_ident() == thread and is_running() else None
 
 
 def backend_class() -> type[AsyncBackend]:

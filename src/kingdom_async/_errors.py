@@ -50,3 +50,15 @@ class OffloadError(RuntimeError):
 
 class LimiterDeadlock(OffloadError):
     """Every token of a limiter is held by a thread that waits for another token of it."""
+
+
+# Tracebacks name them as users import them.
+for _error in (
+    DeadlineExceeded,
+    QueueFull,
+    QueueEmpty,
+    QueueClosed,
+    OffloadError,
+    LimiterDeadlock,
+):
+    _error.__module__ = "kingdom_async"

@@ -6,6 +6,7 @@ done yet, and that alone tells which daemons to cancel and which failure belongs
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -13,7 +14,12 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 import anyio.abc
-from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
+from anyio import (
+    TaskHandle,
+    create_task_group,
+    current_effective_deadline,
+    get_cancelled_exc_class,
+)
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from . import _observe
@@ -269,7 +275,7 @@ class TaskGroup(anyio.abc.TaskGroup):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        if exc is not None or self._tasks.failed() or self._daemons.failed():
+        if exc is not None or current_effective_deadline() == -math.inf:
             # Where no task is left to wait for, a native cancellation makes anyio's exit
             # drop the failures that it has recorded.
             self._group.create_task(checkpoint(), name="TaskGroup: exit")

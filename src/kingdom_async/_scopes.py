@@ -84,9 +84,9 @@ class _FailScope(AbstractContextManager[CancelScope]):
         if scope.cancelled_caught and scope.deadline != math.inf:
             now = self._backend.current_time()
             if now >= scope.deadline:
-                raise DeadlineExceeded(
-                    self._reason, scope.deadline - self._entered, now - self._entered
-                ) from exc
+                is_as_given = self._delay and scope.deadline == self._entered + self._limit
+                seconds = self._limit if is_as_given else scope.deadline - self._entered
+                raise DeadlineExceeded(self._reason, seconds, now - self._entered) from exc
         return caught
 
 
