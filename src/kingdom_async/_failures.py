@@ -49,10 +49,13 @@ def is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException
 
 
 def without(kind: type[BaseException], error: BaseException) -> BaseException | None:
-    """What is left of *error* when all of *kind* is taken out of it, at any depth."""
+    """What is left of *error* when all of *kind* is taken out of it, at any depth.
+
+    Where there is none of *kind* in it, that is *error* itself.
+    """
     if isinstance(error, kind):
         return None
-    if is_group(error):
+    if is_group(error) and error.subgroup(kind) is not None:  # split() always makes a new one
         return error.split(kind)[1]
     return error
 

@@ -1,0 +1,54 @@
+"""What is sorted out of several failures, without a loop."""
+
+from __future__ import annotations
+
+import sys
+
+from kingdom_async._failures import add_note, bare, short_repr, without
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
+
+
+def test_without_gives_the_rest() -> None:
+    """All of a kind is taken out, at any depth."""
+    error = ExceptionGroup("a", [KeyError("k"), ExceptionGroup("b", [ValueError(), OSError()])])
+    rest = without(ValueError, error)
+    assert (
+        repr(rest) == "ExceptionGroup('a', [KeyError('k'), ExceptionGroup('b', [OSError()])])"
+    )
+    assert without(ValueError, ValueError()) is None
+    assert without(ValueError, ExceptionGroup("a", [ValueError()])) is None
+
+
+def test_without_what_is_not_there_gives_the_same_object() -> None:
+    """split() would make a new group, with another identity."""
+    group = BaseExceptionGroup("a", [SystemExit(), ExceptionGroup("b", [KeyError()])])
+    error = KeyError()
+    assert without(KeyboardInterrupt, group) is group
+    assert without(KeyboardInterrupt, error) is error
+
+
+def test_bare_takes_the_notes_along() -> None:
+    """Unwrapping a group of one loses none of the notes on the wrappers, and doubles none."""
+    error = ValueError()
+    inner = ExceptionGroup("inner", [error])
+    outer = ExceptionGroup("outer", [inner])
+    add_note(error, "own")
+    add_note(inner, "inner")
+    add_note(outer, "outer")
+    add_note(outer, "own")
+    assert bare(outer) is error
+    assert error.__notes__ == ["own", "inner", "outer"]  # type: ignore[attr-defined]
+
+
+def test_short_repr_is_short_and_never_fails() -> None:
+    """A long repr is cut, a failing one replaced, also where the type's name misleads."""
+
+    def fail(self: object) -> str:
+        raise RuntimeError("no repr")
+
+    assert len(short_repr("x" * 1000)) <= 80
+    for kind in (object, int):
+        value = type(kind.__name__, (kind,), {"__repr__": fail})()
+        assert short_repr(value).startswith("<")
