@@ -35,7 +35,7 @@ async def test_applies_threads_for_the_block(monkeypatch: pytest.MonkeyPatch) ->
     """And gives the limiter back as it was, also after an error."""
     before = _tokens()
     monkeypatch.setenv("KINGDOM_ASYNC_THREADS", "3")
-    with pytest.raises(KeyError), ka.environment():  # noqa: PT012
+    with pytest.raises(KeyError), ka.environment():
         assert _tokens() == 3
         raise KeyError
     assert _tokens() == before

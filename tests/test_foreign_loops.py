@@ -46,7 +46,7 @@ async def tasks() -> None:
         group.start_soon(ka.sleep_forever, daemon=True)
         handle = group.start_soon(double, 4)
     assert handle.return_value == 8
-    with pytest.raises(KeyError):  # noqa: PT012  # the group raises it
+    with pytest.raises(KeyError):
         async with ka.TaskGroup(errors="first") as group:
             group.start_soon(fail)
             await ka.sleep_forever()

@@ -66,6 +66,20 @@ def test_raises_what_the_function_raises(backend: str) -> None:
     assert caught.value is boom
 
 
+def test_raises_a_group_as_it_is(backend: str) -> None:
+    """A group without an interrupt in it is none."""
+    boom = ValueError("boom")
+
+    async def main() -> None:
+        async with ka.TaskGroup():
+            raise boom
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  # its type is the question
+        ka.run(main, backend=backend)
+    assert type(caught.value).__name__ == "ExceptionGroup"
+    assert getattr(caught.value, "exceptions", None) == (boom,)
+
+
 def test_runs_one_after_the_other_share_nothing(backend: str) -> None:
     """A second run on the same backend starts afresh."""
     assert ka.run(which, backend=backend) == ka.run(which, backend=backend) == backend

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sniffio
 from anyio import get_cancelled_exc_class
-from anyio.abc import AsyncBackend
 from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from anyio.abc import AsyncBackend
 
 BACKENDS = ("asyncio", "asyncio+uvloop", "trio")
 

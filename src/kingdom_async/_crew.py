@@ -53,7 +53,7 @@ class Crew(ABC, Generic[T, R]):
         refuse_coroutine(call, func, "items")
         check_items(call, items)
         self.call = call
-        self.name = f"{call}({name_of(func)})"
+        self.name: str = f"{call}({name_of(func)})"
         self._func = func
         self._items = items
         self._limit = limit

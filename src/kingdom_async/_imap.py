@@ -149,7 +149,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 
     def __init__(self, results: _Results, *args: Any) -> None:
         super().__init__(*args)
-        self.has_run = False
+        self.has_run: bool = False
         self._has_ended = False
         self._results = results
         self._window = Window[T](2 * int(self._limit))
@@ -157,7 +157,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         self._wake: Event | None = None
         self._over = False
         self._is_left = False
-        self.deliver = self._deliver
+        self.deliver: Callable[[int, Any], None] = self._deliver
 
     # --- the workers' side -----------------------------------------------------------
 

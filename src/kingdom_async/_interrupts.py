@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ._failures import bare, without
+from ._failures import bare, is_group, without
 
 if TYPE_CHECKING:
     from ._trio_clock import InterruptibleClock
-
 
 
 class Interrupts:
@@ -90,7 +89,9 @@ class Interrupts:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    return error is not None and without(KeyboardInterrupt, error) is not error
+    if error is not None and is_group(error):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _unheard(_: object) -> None:

@@ -67,7 +67,7 @@ class Limiter(CapacityLimiter):
 
     def __init__(self, tokens: float, *, name: str | None = None) -> None:
         self._tokens = _checked(tokens)
-        self.name = f"Limiter({tokens})" if name is None else name
+        self.name: str = f"Limiter({tokens})" if name is None else name
         self._runs: _PerRun[CapacityLimiter] = _PerRun()
 
     @property
