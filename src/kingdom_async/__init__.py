@@ -1,4 +1,4 @@
-"""Structured concurrency for services on asyncio, uvloop, trio: ``import kingdom_async as ka``."""
+"""Structured concurrency for services: ``import kingdom_async as ka``, on any event loop."""
 
 from anyio import (
     TASK_STATUS_IGNORED,

@@ -40,7 +40,7 @@ def add_note(error: BaseException, note: str) -> None:
     if sys.version_info >= (3, 11):
         error.add_note(note)
     else:
-        error.__notes__ = [*notes, note]  # type: ignore[attr-defined]  # pyright: ignore
+        error.__notes__ = [*notes, note]  # type: ignore[attr-defined]
 
 
 def is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
