@@ -253,6 +253,24 @@ async def test_idle_workers_wait_for_an_async_source_without_pulling_ahead(
     assert await bulk(work, items(), limit=limit) == [*range(40)]
 
 
+@ways
+async def test_an_idle_worker_gets_the_next_item(bulk: Bulk) -> None:
+    """A slow source and a quick func need no new task for each item."""
+    tasks = set()
+
+    async def items() -> AsyncIterator[int]:
+        for number in range(30):
+            await settle(5)
+            yield number
+
+    async def work(number: int) -> int:
+        tasks.add(anyio.get_current_task().id)
+        return number
+
+    assert await bulk(work, items(), limit=20) == [*range(30)]
+    assert len(tasks) <= 6  # one, and a few where trio lets others go first
+
+
 @pytest.mark.parametrize("kind", ["items", "async_items"])
 async def test_imap_takes_an_infinite_source(kind: str) -> None:
     """It is pulled as far as the consumer gets."""

@@ -127,6 +127,27 @@ async def test_a_waiting_consumer_leaves_no_room_unused() -> None:
         assert [result async for result in results] == [*range(37)]
 
 
+async def test_all_workers_go_on_when_half_the_window_is_free() -> None:
+    """Not one of them alone, while the body is busy with a result."""
+    inside = most = 0
+
+    async def work(number: int) -> int:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await settle(5)
+        inside -= 1
+        return number
+
+    async with ka.imap(work, range(100), limit=4) as results:
+        await settle(60)
+        most = 0
+        for _ in range(4):
+            await anext(results)
+        await settle(60)
+        assert most == 4
+
+
 @orders
 async def test_memory_stays_flat(ordered: bool) -> None:
     """Over 200 000 items at most 2 x limit results are alive, and one just replaced."""
