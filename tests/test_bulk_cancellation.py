@@ -228,7 +228,7 @@ async def test_asyncio_timeout_inside_an_imaps_body() -> None:
 
     async with ka.imap(work, range(5), limit=2) as results:
         got = []
-        with pytest.raises(TimeoutError):  # noqa: PT012
+        with pytest.raises(TimeoutError):
             async with asyncio.timeout(None) as timeout:
                 async for result in results:
                     got.append(result)
@@ -378,7 +378,7 @@ async def test_an_imaps_body_is_not_cancelled_with_a_task_of_the_call(kind: str)
 async def test_an_imap_whose_crew_is_cancelled_before_it_began_says_so() -> None:
     """Nothing else is left to tell it, and the body was cut short."""
     others = asyncio.all_tasks()
-    with pytest.raises(ka.TaskCancelled) as caught:  # noqa: PT012
+    with pytest.raises(ka.TaskCancelled) as caught:
         async with ka.imap(Work("sync"), range(3), limit=2) as results:
             for task in asyncio.all_tasks() - others:
                 task.cancel()
@@ -433,7 +433,7 @@ async def test_a_failure_wins_over_a_cancellation_of_the_caller() -> None:
                 raise LookupError("cleanup")
 
     with ka.CancelScope() as scope:
-        with pytest.raises(LookupError, match=r"^cleanup") as caught:  # noqa: PT012
+        with pytest.raises(LookupError, match=r"^cleanup") as caught:
             async with ka.TaskGroup(errors="first") as group:
                 group.start_soon(settle)
 

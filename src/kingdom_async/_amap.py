@@ -73,7 +73,8 @@ async def amap(
     Args:
         func: An async function of one argument.
         items: An iterable, or an async iterable, which needs a limit. It is pulled by one
-            task; an async generator is closed there (it has 10 seconds to clean up).
+            task; an async generator that is not exhausted is closed there: where it stands at
+            a ``yield``, it may wait in its ``finally``, for 10 seconds.
         limit: How many items are in work at once; None for all of them.
         rate: How many items may start a second; or a `RateLimit` to share.
         on_error: Called with an item and its ``Exception``; what it returns takes the place

@@ -71,8 +71,9 @@ def imap(
     memory stays flat and a slow consumer slows the source.
 
     An item that fails does not disturb the consumer: it gets the results before the gap, and
-    then the error, with a note that names the item. Leaving the block early cancels the rest;
-    errors that nobody consumed are logged. Cancelling the caller cancels all.
+    then the error, with a note that names the item. The error of a source that fails comes
+    after all that was pulled before. Leaving the block early cancels the rest; errors that
+    nobody consumed are logged. Cancelling the caller cancels all.
 
     Args:
         func: An async function of one argument.
