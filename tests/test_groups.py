@@ -1,5 +1,4 @@
 """TaskGroup: what it has in common with anyio's, and daemons."""
-# ruff: noqa: PT012  # the block that raises is the point
 
 from __future__ import annotations
 

@@ -40,8 +40,12 @@ class Ledger:
     async def fail(self, steps: int) -> Any:
         for _ in range(steps):
             await self.step()
-        self.errors.append(ValueError(f"after {steps}"))
-        raise self.errors[-1]
+        try:
+            self.errors.append(OSError("origin"))
+            raise self.errors[-1]
+        except OSError:
+            self.errors.append(ValueError(f"after {steps}"))
+            raise self.errors[-1]  # noqa: B904
 
     async def fail_in_cleanup(self) -> Any:
         try:
@@ -129,6 +133,14 @@ async def start_fails(ledger: Ledger) -> None:
         await group.start(never)
 
 
+async def start_fails_early(ledger: Ledger) -> None:
+    async def early(*, task_status: Any) -> None:
+        await ledger.fail(2)
+
+    async with ka.TaskGroup(errors="first") as group:
+        await group.start(early)
+
+
 async def gather_fails(ledger: Ledger) -> None:
     await ka.gather(ledger.fail(2), ledger.fail_in_cleanup(), ledger.step())
 
@@ -181,7 +193,7 @@ async def timeout_fails(ledger: Ledger) -> None:
         await ka.with_timeout(1000, ledger.fail(3), default=None)
 
 
-KEEPS_ALL: list[Program] = [
+CHAINS: list[Program] = [
     first_fails,
     first_fails_at_its_end,
     first_fails_though_its_body_ends_well,
@@ -189,7 +201,11 @@ KEEPS_ALL: list[Program] = [
     first_with_failing_daemons,
     first_nests,
     start_fails,
+    start_fails_early,
     gather_fails,
+]
+KEEPS_ALL: list[Program] = [
+    *CHAINS,
     gather_goes_well,
     success,
     no_success,
@@ -274,6 +290,8 @@ async def check(
             error = caught
         await asyncio.sleep(0)
         assert asyncio.all_tasks() <= before, f"a task is left after {turns} turns"
+        if program in CHAINS:
+            check_all_in_the_chain(run, error)
         check_nothing_lost(run, error, caplog)
         if not run.struck:
             assert turns > 1
@@ -294,6 +312,11 @@ def reachable(error: BaseException | None) -> Iterator[BaseException]:
         todo += [link.__cause__, link.__context__]
         if isinstance(link, BaseExceptionGroup):
             todo += link.exceptions
+
+
+def check_all_in_the_chain(run: Run, error: BaseException | None) -> None:
+    found = {id(link) for link in reachable(error)}
+    assert [lost for lost in run.ledger.errors if id(lost) not in found] == []
 
 
 def check_nothing_lost(

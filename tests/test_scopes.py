@@ -1,5 +1,5 @@
 """Timeouts, shields, and the time that is left."""
-# ruff: noqa: ASYNC100, ASYNC116, PT012, SIM117  # the blocks themselves are the matter
+# ruff: noqa: ASYNC100, ASYNC116, SIM117  # the blocks themselves are the matter
 
 from __future__ import annotations
 

@@ -216,7 +216,6 @@ class TaskGroup(anyio.abc.TaskGroup):
         finally:
             heard = None  # an error whose frames hold it is a reference cycle
         try:
-            await _settle()
             raise failure
         finally:
             del failure
