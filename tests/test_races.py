@@ -208,9 +208,7 @@ async def test_every_late_value_is_discarded_though_discards_are_cancelled(race:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await race(
-            *(stubborn(name) for name in "abcd"), value_after(0, "won"), discard=discard
-        )
+        await race(*(stubborn(name) for name in "abcd"), value_after(0, "won"), discard=discard)
     assert sorted(discarded) == ["a", "b", "c", "d", "won"]
 
 
