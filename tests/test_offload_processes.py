@@ -262,7 +262,7 @@ def test_a_missing_guard_gets_a_sentence(backend: str, tmp_path: Path) -> None:
     done = run_script(NO_GUARD, backend, tmp_path / "program.py")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert f"kingdom_async._errors.OffloadError: {SENTENCE}" in done.stderr
+    assert f"kingdom_async.OffloadError: {SENTENCE}" in done.stderr
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
