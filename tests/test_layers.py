@@ -14,6 +14,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {
         "_errors": set(),
         "_failures": set(),
+        "_arguments": {"_failures"},
         "_observe": set(),
         "_backend": set(),
     },
@@ -24,10 +25,11 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "_queue_streams": set(),
         "_queue_state": set(),
         "_buffer": {"_queue_state"},
-        "_queue_batches": {"_buffer", "_queue_state"},
+        "_queue_batches": {"_buffer"},
     },
     {  # made of those
         "_gather": set(),
+        "_races": set(),
         "_queues": set(),
         "_sources": set(),
         "_pickled": {"_thread_calls"},

@@ -41,13 +41,14 @@ from ._errors import (
     QueueEmpty,
     QueueFull,
 )
-from ._gather import first_finished, first_success, gather
+from ._gather import gather
 from ._groups import TaskGroup
 from ._imap import imap
 from ._limits import Limiter, RateLimit
 from ._offload import offload
 from ._offload_map import offload_map
 from ._queues import Queue, QueueStatistics
+from ._races import first_finished, first_success
 from ._run import environment, run
 from ._scopes import (
     fail_after,

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ._buffer import check_count
+from ._arguments import check_count
 from ._crew import Crew
 from ._limits import RateLimit  # noqa: TC001  # for who asks for our type hints
 

@@ -19,7 +19,6 @@ from anyio import Event
 from ._errors import QueueEmpty, QueueFull
 from ._failures import logger
 from ._queue_state import Overflow, QueueState
-from ._queue_state import check_count as check_count  # for those who import it from here
 
 T = TypeVar("T")
 

@@ -20,13 +20,13 @@ from typing import Any, Generic, TypeVar
 from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from ._arguments import check_items, name_of, refuse_coroutine
 from ._backend import backend_class
 from ._failures import add_note, short_repr, task_cancelled
-from ._groups import TaskGroup, refuse_coroutine
+from ._groups import TaskGroup
 from ._limits import RateLimit
 from ._scopes import cancelled_natively
-from ._sources import Feed, check_items
-from ._thread_calls import name_of
+from ._sources import Feed
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,31 +1,18 @@
-"""Calls that are a task group in one line: all of them, the first good one, the first one.
+"""`gather`: a task group in one line.
 
-Rule: every coroutine given is awaited or closed, and every value and error ends up with the
-caller, with `discard`, or in the log.
+Rule: every coroutine given is awaited or closed, and results are in the order given.
 """
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from types import CoroutineType
-from typing import Any, Generic, Literal, TypeVar, overload
+from collections.abc import Coroutine, Sequence
+from typing import Any, Literal, TypeVar, overload
 
-from anyio import (
-    Event,
-    TaskCancelled,
-    TaskHandle,
-    get_cancelled_exc_class,
-    move_on_after,
-)
+from anyio import TaskCancelled, TaskHandle
 
-from ._failures import log_failure, logger, short_repr, task_cancelled
+from ._arguments import check_coroutines, name_of_coroutine
+from ._failures import task_cancelled
 from ._groups import TaskGroup
-from ._scopes import cancelled_natively, shielded
-
-if sys.version_info < (3, 11):
-    from exceptiongroup import ExceptionGroup
 
 T = TypeVar("T")
 T1 = TypeVar("T1")
@@ -36,10 +23,6 @@ T5 = TypeVar("T5")
 T6 = TypeVar("T6")
 
 Coro = Coroutine[Any, Any, T]
-Discard = Callable[[T], Awaitable[object] | object]
-
-_DISCARD_GRACE = 5.0
-_COLLECTIONS: tuple[type[Iterable[object]], ...] = (list, tuple, set)
 
 
 @overload
@@ -140,12 +123,13 @@ async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[An
     Example:
         >>> user, posts = await ka.gather(load_user(7), load_posts(7))
     """
-    _check_coroutines("gather", coros)
+    check_coroutines("gather", coros)
     try:
         async with TaskGroup(errors="first") as group:
             if return_exceptions:
                 handles = [
-                    group.create_task(_value_or_error(coro), name=_name(coro)) for coro in coros
+                    group.create_task(_value_or_error(coro), name=name_of_coroutine(coro))
+                    for coro in coros
                 ]
             else:
                 handles = [group.create_task(coro) for coro in coros]
@@ -155,198 +139,6 @@ async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[An
     if group.cancel_scope.cancel_called:  # and yet no error: asyncio.Task.cancel()
         _raise_if_cancelled(handles)
     return tuple(handle.return_value for handle in handles)
-
-
-async def first_success(
-    *coros: Coro[T], stagger: float | None = None, discard: Discard[T] | None = None
-) -> T:
-    """The value of the first of *coros* that succeeds; the others are cancelled.
-
-    When it returns, the others have ended. A value that comes too late (a loser that
-    succeeded in the same moment, or a winner whose caller was cancelled) goes to *discard*. A
-    loser that fails while being cancelled is logged, and so is a late value without *discard*.
-
-    Args:
-        coros: Coroutines, at least one; those that never start are closed.
-        stagger: Seconds until the next one starts, unless one that runs fails before; None
-            starts all at once. (Happy eyeballs, RFC 8305, and hedged requests are this.)
-        discard: Called with each late value, for instance to close a second connection; may
-            be async, and then has 5 seconds, shielded.
-
-    Raises:
-        ExceptionGroup: If all fail: their errors in argument order, also when it is one.
-        TaskCancelled: If a task was cancelled natively and none succeeded.
-        ValueError: If nothing is given.
-
-    Example:
-        >>> page = await ka.first_success(
-        ...     fetch("https://a.example"), fetch("https://b.example"), stagger=0.2
-        ... )
-    """
-    _check_coroutines("first_success", coros, at_least_one=True)
-    if stagger is not None and not stagger >= 0:
-        _close(coros)
-        raise ValueError(
-            f"stagger must be 0 or more seconds, not {stagger!r}; "
-            "leave it out to start all at once"
-        )
-    race = _Race("first_success", coros, discard, failure_decides=False)
-    await race.run(stagger)
-    return race.result()
-
-
-@overload
-async def first_finished(c1: Coro[T1], /, *, discard: Discard[T1] | None = None) -> T1: ...
-@overload
-async def first_finished(
-    c1: Coro[T1], c2: Coro[T2], /, *, discard: Discard[T1 | T2] | None = None
-) -> T1 | T2: ...
-@overload
-async def first_finished(
-    c1: Coro[T1], c2: Coro[T2], c3: Coro[T3], /, *, discard: Discard[T1 | T2 | T3] | None = None
-) -> T1 | T2 | T3: ...
-@overload
-async def first_finished(*coros: Coro[T], discard: Discard[T] | None = None) -> T: ...
-
-
-async def first_finished(*coros: Coro[Any], discard: Discard[Any] | None = None) -> Any:
-    """The outcome of the first of *coros* to end, value or error; the others are cancelled.
-
-    When it returns or raises, the others have ended. Late values and the failures of losers
-    are treated as in `first_success`.
-
-    Args:
-        coros: Coroutines, at least one.
-        discard: Called with each value that comes too late.
-
-    Raises:
-        Exception: What the first to end raised.
-        TaskCancelled: If it was cancelled natively.
-        ValueError: If nothing is given.
-
-    Example:
-        >>> await ka.first_finished(work(), stop.wait())
-    """
-    _check_coroutines("first_finished", coros, at_least_one=True)
-    race = _Race("first_finished", coros, discard, failure_decides=True)
-    await race.run(None)
-    return race.result()
-
-
-class _Race(Generic[T]):
-    """Coroutines of which one decides the outcome, and what becomes of the rest."""
-
-    def __init__(
-        self,
-        call: str,
-        coros: Sequence[Coro[T]],
-        discard: Discard[T] | None,
-        *,
-        failure_decides: bool,
-    ) -> None:
-        self._call = call
-        self._coros = coros
-        self._discard = discard
-        self._failure_decides = failure_decides
-        self._winners: list[T] = []  # at most one
-        self._decisive: Exception | None = None
-        self._late: list[T] = []
-        self._failed: dict[int, Exception] = {}
-        self._one_failed = Event()
-
-    async def run(self, stagger: float | None) -> None:
-        """Let them run until the race is decided and all have ended."""
-        try:
-            try:
-                async with TaskGroup(errors="first") as group:
-                    for index, coro in enumerate(self._coros):
-                        if index and stagger is not None:
-                            with move_on_after(stagger):
-                                await self._one_failed.wait()
-                            self._one_failed = Event()
-                        group.start_soon(self._attempt, index, coro, group, name=_name(coro))
-            finally:
-                _close(self._coros)
-                await self._discard_late()
-        except BaseException:
-            self._caller_is_gone()
-            await self._discard_late()
-            raise
-
-    def result(self) -> T:
-        # Each error is let go of: one whose frames hold it is a reference cycle.
-        failed = [self._failed.pop(index) for index in sorted(self._failed)]
-        if self._winners:
-            for error in failed:
-                logger.debug("%s(): failed before another won", self._call, exc_info=error)
-            return self._winners[0]
-        if self._decisive is not None:
-            try:
-                raise self._decisive
-            finally:
-                self._decisive = None
-        raise ExceptionGroup(f"{self._call}(): all {len(failed)} failed", failed)
-
-    async def _attempt(self, index: int, coro: Coro[T], group: TaskGroup) -> None:
-        try:
-            value = await coro
-        except get_cancelled_exc_class() as error:
-            if not cancelled_natively():
-                raise
-            self._decisive = self._decisive or task_cancelled(self._call, _name(coro), error)
-            group.cancel()
-        except Exception as error:
-            if self._is_decided():
-                log_failure(error, "%s(): a loser failed while being cancelled", self._call)
-            elif self._failure_decides:
-                self._decisive = error
-                group.cancel()
-            else:
-                self._failed[index] = error
-                self._one_failed.set()
-        else:
-            if self._is_decided():
-                self._late.append(value)
-            else:
-                self._winners.append(value)
-                group.cancel()
-
-    def _is_decided(self) -> bool:
-        return bool(self._winners) or self._decisive is not None
-
-    def _caller_is_gone(self) -> None:
-        """Nobody is left to take the outcome: a value is late, an error is logged."""
-        self._late += self._winners
-        self._winners = []
-        decisive = [] if self._decisive is None else [self._decisive]
-        for error in (*self._failed.values(), *decisive):
-            log_failure(error, "%s(): failed while its caller was cancelled", self._call)
-        self._failed = {}
-        self._decisive = None
-
-    async def _discard_late(self) -> None:
-        try:
-            while self._late:
-                await self._discard_one(self._late.pop(0))
-        finally:
-            if self._late:  # a native cancellation came through the shield
-                await self._discard_late()
-
-    async def _discard_one(self, value: T) -> None:
-        if self._discard is None:
-            logger.warning(
-                "%s(): %s came too late and was dropped; pass discard= to close it",
-                self._call,
-                short_repr(value),
-            )
-            return
-        try:
-            with shielded(_DISCARD_GRACE):
-                result = self._discard(value)
-                if inspect.isawaitable(result):
-                    await result
-        except Exception as error:
-            log_failure(error, "%s(): discard(%s) failed", self._call, short_repr(value))
 
 
 def _raise_if_cancelled(handles: Sequence[TaskHandle[Any]]) -> None:
@@ -373,40 +165,3 @@ async def _value_or_error(coro: Coro[T]) -> T | Exception:
         return await coro
     except Exception as error:
         return error
-
-
-def _check_coroutines(
-    call: str, coros: Sequence[object], *, at_least_one: bool = False
-) -> None:
-    """Refuse what is no coroutine, and leave none of the others behind unawaited."""
-    if at_least_one and not coros:
-        raise ValueError(f"{call}() needs at least one coroutine: write {call}(fetch(1))")
-    for wrong in coros:
-        # The type first: an abstract class takes a while to say yes.
-        if type(wrong) is not CoroutineType and not isinstance(wrong, Coroutine):
-            break
-    else:
-        return
-    _close(coros)
-    if isinstance(wrong, _COLLECTIONS):
-        _close(wrong)  # pyright: ignore[reportUnknownArgumentType]
-        instead = f"write {call}(*coros)"
-    elif inspect.iscoroutinefunction(wrong):
-        name = wrong.__name__
-        instead = f"write {call}({name}(…)), with what {name}() takes"
-    elif inspect.isawaitable(wrong):
-        instead = "await it in an async function of your own, and give a call of that"
-    else:
-        instead = f"write {call}(fetch(1), fetch(2))"
-    what = short_repr(wrong)  # pyright: ignore[reportUnknownArgumentType]
-    raise TypeError(f"{call}() takes coroutines, not {what}; {instead}")
-
-
-def _close(coros: Iterable[object]) -> None:
-    for coro in coros:
-        if isinstance(coro, Coroutine):
-            coro.close()
-
-
-def _name(coro: Coro[Any]) -> str:
-    return getattr(coro, "__qualname__", None) or type(coro).__name__

@@ -23,6 +23,7 @@ from anyio import (
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from . import _observe
+from ._arguments import refuse_coroutine
 from ._failures import distinct, first_of, identity, is_group, short_repr, without
 
 if sys.version_info >= (3, 11):
@@ -354,17 +355,6 @@ async def _settle() -> None:
             return await cancel_shielded_checkpoint()
         except cancelled:
             continue
-
-
-def refuse_coroutine(call: str, func: object, rest: str = "its arguments") -> None:
-    """Explain ``start_soon(fetch(1))``, and close the coroutine that it made."""
-    if isinstance(func, Coroutine):
-        name = getattr(func, "__name__", "func")  # pyright: ignore[reportUnknownArgumentType]
-        func.close()
-        raise TypeError(
-            f"{call}() takes the function and {rest}: "
-            f"write {call}({name}, …), not {call}({name}(…))"
-        )
 
 
 def _not_async(call: str, func: Callable[..., object], result: object) -> TypeError:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
-from ._buffer import check_count
+from ._arguments import check_count
 from ._crew import Crew
 from ._failures import log_failure, task_cancelled
 from ._groups import TaskGroup

@@ -29,19 +29,13 @@ from anyio import (
 )
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
+from ._arguments import is_async, name_of, refuse_coroutine
 from ._errors import OffloadError
 from ._failures import log_failure
-from ._groups import refuse_coroutine
 from ._limits import Limiter
 from ._pickled import call_pickled, pickle_call, unpickle_outcome
 from ._scopes import cancelled_natively
-from ._thread_calls import (
-    ThreadCall,
-    is_async,
-    name_of,
-    refuse_awaitable,
-    stopped_iteration,
-)
+from ._thread_calls import ThreadCall, refuse_awaitable, stopped_iteration
 
 if sys.version_info >= (3, 11):
     from typing import TypeVarTuple, Unpack

@@ -17,14 +17,14 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from anyio import CapacityLimiter, Lock, from_thread, get_cancelled_exc_class
 
-from ._buffer import check_count
+from ._arguments import check_count, check_items, is_async, name_of, refuse_coroutine
 from ._failures import add_note, short_repr, task_cancelled
-from ._groups import TaskGroup, refuse_coroutine
+from ._groups import TaskGroup
 from ._offload import Where, offload
 from ._pickled import pickle_error, unpickle_outcome
 from ._scopes import cancelled_natively
-from ._sources import Feed, check_items
-from ._thread_calls import is_async, name_of, refuse_awaitable, stopped_iteration
+from ._sources import Feed
+from ._thread_calls import refuse_awaitable, stopped_iteration
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -154,6 +154,7 @@ class _Bulk(Generic[T]):
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
+            self._ended = True
             raise task_cancelled(self._name, "a worker", error) from error
 
     async def _work(self) -> None:
@@ -167,10 +168,14 @@ class _Bulk(Generic[T]):
         chunk: list[T] = []
         with self._advancing:
             until = perf_counter() + (math.inf if self._chunksize else _THREAD_CHUNK)
-            for item in islice(self._items, 0 if self._ended else size):
-                chunk.append(item)
-                if self._ended or perf_counter() > until:
-                    break
+            try:
+                for item in islice(self._items, 0 if self._ended else size):
+                    chunk.append(item)
+                    if self._ended or perf_counter() > until:
+                        break
+            except BaseException:
+                self._ended = True  # nobody advances a source that failed
+                raise
             return self._place(chunk), chunk
 
     def _place(self, chunk: list[T]) -> int:

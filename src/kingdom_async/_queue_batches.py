@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 
 from anyio import current_time, move_on_at
 
+from ._arguments import check_count
 from ._buffer import Buffer, Waiter
 from ._errors import QueueClosed
-from ._queue_state import check_count
 
 T = TypeVar("T")
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
+from ._arguments import check_count
 from ._backend import backend_class, run_finder
 from ._errors import QueueClosed
 
@@ -93,14 +94,6 @@ class QueueState(Generic[T]):
 
     def _title(self) -> str:
         return "Queue" if self.name is None else f"Queue {self.name!r}"
-
-
-def check_count(what: str, value: float, instead: str) -> None:
-    """Refuse anything but a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{what} must be a whole number, not {value!r}; {instead}")
-    if value < 1:
-        raise ValueError(f"{what} must be 1 or more, not {value!r}; {instead}")
 
 
 def _nowhere() -> object:

@@ -6,11 +6,10 @@ yet, which ``await source.more()`` tells; a plain iterator is over.
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from typing import Generic, TypeVar, cast
 
 from anyio import (
@@ -218,17 +217,3 @@ class Window(Iterator[T]):
             self._sleepers.popleft().set()
         if self.ending is not None:
             self.ending.set()
-
-
-def check_items(call: str, items: object) -> None:
-    """Refuse what cannot be iterated over, with the sentence that helps."""
-    if isinstance(items, (AsyncIterable, Iterable)) or hasattr(type(items), "__getitem__"):
-        return
-    if inspect.iscoroutine(items):
-        items.close()
-        instead = "await it first: the items are what it returns"
-    elif callable(items):
-        instead = "call it"
-    else:
-        instead = "give a list, a generator, or an async generator"
-    raise TypeError(f"{call}(): items must be iterable, not {short_repr(items)}; {instead}")

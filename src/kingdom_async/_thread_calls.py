@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from anyio import CapacityLimiter, get_current_task
 from anyio.lowlevel import current_token
 
+from ._arguments import is_async, name_of
 from ._errors import LimiterDeadlock, OffloadError
 from ._failures import log_failure
 
@@ -212,15 +213,3 @@ def refuse_awaitable(result: T, func: object) -> T:
         result.close()
         raise is_async("offload", func, f"await {name_of(func)}(…)")
     return result
-
-
-def is_async(call: str, func: object, instead: str) -> TypeError:
-    """The error for an async function given where an ordinary one is wanted."""
-    return TypeError(
-        f"{call}() runs ordinary functions, and {name_of(func)} is async; write {instead}"
-    )
-
-
-def name_of(func: object) -> str:
-    """What to call *func* in an error."""
-    return getattr(func, "__qualname__", None) or repr(func)
