@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -598,6 +599,22 @@ def test_an_exit_in_a_child_ends_the_run(
     assert cleaned == ["work"]
     if errors == "first":
         assert caught.value is error
+
+
+@pytest.mark.parametrize("backend", chosen(REAL))
+def test_an_exit_in_a_child_leaves_no_worker_thread_behind(backend: Any) -> None:
+    """The interpreter could not end while an idle one waits for work."""
+
+    async def main() -> None:
+        await ka.gather(ka.offload(int), fail(SystemExit("now")))
+
+    before = set(threading.enumerate())
+    with pytest.raises(SystemExit, match=r"^now"):
+        ka.run(main, backend=backend)
+    for thread in set(threading.enumerate()) - before:
+        if "AnyIO" in thread.name:  # trio keeps its own, as daemons
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 # --- what is left behind -----------------------------------------------------------------

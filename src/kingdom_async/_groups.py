@@ -6,6 +6,7 @@ done yet, and that alone tells which daemons to cancel and which failure belongs
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 from collections.abc import Callable, Coroutine
@@ -287,6 +288,8 @@ class TaskGroup(anyio.abc.TaskGroup):
             if raised is not None and _failures_in(raised):
                 await _settle()
                 raised = first_of(_failures_in(raised), self._names())
+                if self._has_ended_the_loop():
+                    raised = asyncio.CancelledError("the event loop is shut down")
             if raised is None or raised is exc:
                 return raised is None
             context = raised.__context__
@@ -296,6 +299,17 @@ class TaskGroup(anyio.abc.TaskGroup):
                 raised.__context__ = context  # Python put the body's error here
         finally:
             del raised, exc, traceback
+
+    def _has_ended_the_loop(self) -> bool:
+        """True if a task raised what tears through asyncio's loop as soon as it is raised.
+
+        Raised once more by the group, it would tear through the loop's shutdown as well, and
+        leave worker threads behind that nobody stops.
+        """
+        if get_cancelled_exc_class() is not asyncio.CancelledError:
+            return False
+        failed = (*self._tasks.failed(), *self._daemons.failed())
+        return any(isinstance(error, (KeyboardInterrupt, SystemExit)) for _, error in failed)
 
     def _names(self) -> dict[tuple[int, ...], str]:
         failed = (*self._tasks.failed(), *self._daemons.failed())
