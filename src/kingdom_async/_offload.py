@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import suppress
 from functools import partial
 from pickle import PicklingError
+from traceback import walk_tb
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from anyio import (
@@ -27,6 +28,7 @@ from anyio import (
     to_process,
     to_thread,
 )
+from anyio.abc import Process
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
 from ._arguments import is_async, name_of, refuse_coroutine
@@ -46,7 +48,8 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 _PICKLE_FAILED = re.compile(
-    r"(?i)can('t|not) (un)?pickle|pickl(e|ing) error|could not (de)?serialize"
+    r"(?i)can('t|not) (un)?pickle|can't get (local object|attribute)"
+    r"|pickl(e|ing) error|could not (de)?serialize"
 )
 
 Where: TypeAlias = Literal["thread", "process"] | Executor
@@ -69,7 +72,7 @@ async def offload(
 
     Threads get a copy of the caller's context variables and may call back with
     ``from_thread``. Processes and executors have neither. A process imports the program's main
-    file again, so that file must start with ``if __name__ == "__main__":``.
+    file again, so what starts the program must stand under ``if __name__ == "__main__":``.
 
     A thread that calls back into the loop (``from_thread.run``) and from there offloads again
     under the same exhausted limiter would wait for itself. That is detected where the call
@@ -129,8 +132,10 @@ async def _in_thread(
     elif isinstance(limiter, Limiter):
         name = repr(limiter.name)
         limiter = limiter.current
-    else:
+    elif isinstance(limiter, CapacityLimiter):
         name = repr(limiter)
+    else:
+        raise _no_limiter(limiter)
     call = ThreadCall(func, args, limiter, name)
     try:
         return await to_thread.run_sync(
@@ -149,18 +154,46 @@ async def _in_process(
     limiter: CapacityLimiter | None,
     abandon: bool,
 ) -> T:
+    if not (limiter is None or isinstance(limiter, CapacityLimiter)):
+        raise _no_limiter(limiter)
     payload = pickle_call(func, args, name_of(func))
     try:
         outcome = await to_process.run_sync(
             call_pickled, payload, cancellable=abandon, limiter=limiter
         )
+    except get_cancelled_exc_class() as error:
+        await _end_worker(error)
+        raise
     except BrokenWorkerProcess as error:
+        await _end_worker(error)
         raise OffloadError(
             f"offload({name_of(func)}, to='process'): the worker process broke. It imports the "
             "program's main file again: is what starts the program there under "
             "'if __name__ == \"__main__\":'?"
         ) from error
     return cast("T", unpickle_outcome(outcome, name_of(func)))
+
+
+def _no_limiter(limiter: object) -> TypeError:
+    return TypeError(
+        f"offload(): limiter must be a Limiter, not {limiter!r}; make one that all calls share, "
+        "such as Limiter(5)"
+    )
+
+
+async def _end_worker(error: BaseException) -> None:
+    """End the worker of a call that *error* cut off.
+
+    anyio does so itself once the worker has started. One that is cut off in its start is
+    forgotten, alive: only the traceback still leads to it.
+    """
+    for frame, _ in walk_tb(error.__traceback__):
+        worker = frame.f_locals.get("process")
+        if frame.f_code is to_process.run_sync.__code__ and isinstance(worker, Process):
+            with CancelScope(shield=True):
+                with suppress(ProcessLookupError):
+                    worker.kill()
+                await worker.aclose()
 
 
 async def _in_executor(
