@@ -368,9 +368,8 @@ async def test_a_failing_on_error_fails_the_call(source: Any) -> None:
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-@pytest.mark.parametrize(
-    ("backend", "to"), [("asyncio", "executor"), ("trio", "executor"), ("trio", "threads")]
-)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("to", ["threads", "executor"])
 def test_on_error_is_for_exceptions_only(backend: str, to: str) -> None:
     """What is to end the program is no value."""
 
