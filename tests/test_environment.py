@@ -117,7 +117,7 @@ async def test_warns_of_a_misspelt_variable(monkeypatch: pytest.MonkeyPatch) -> 
 def test_needs_a_running_loop() -> None:
     """Outside of one it says so."""
     with (
-        pytest.raises(RuntimeError, match=r"^current_backend\(\) called where no event loop"),
+        pytest.raises(RuntimeError, match=r"^environment\(\) where no event loop runs"),
         ka.environment(),
     ):
         pytest.fail("entered")

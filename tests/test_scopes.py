@@ -336,9 +336,7 @@ async def test_text_in_the_place_of_shield_gets_a_sentence(call: str) -> None:
         getattr(ka, call)(5, "loading")
 
 
-@pytest.mark.parametrize(
-    "call", ["fail_after", "fail_at", "move_on_after", "move_on_at", "shielded"]
-)
+@pytest.mark.parametrize("call", ["fail_after", "fail_at", "move_on_after", "move_on_at"])
 async def test_a_time_that_is_no_number_gets_a_sentence(call: str) -> None:
     """The message says what is taken."""
     with pytest.raises(
@@ -640,3 +638,13 @@ def test_shape_of_the_error() -> None:
         ka.DeadlineExceeded,
         "not done after 1 s (took 2 s)",
     )
+
+
+@pytest.mark.parametrize("call", [ka.fail_after, ka.fail_at, ka.shielded])
+async def test_a_block_is_entered_once(call: Any) -> None:
+    """Two tasks in one block would cut each other's scopes off."""
+    block = call(1e9)
+    with block, pytest.raises(RuntimeError, match="can be entered once; call it anew"), block:
+        pass
+    with pytest.raises(RuntimeError, match="can be entered once; call it anew"), block:
+        pass

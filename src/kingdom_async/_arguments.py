@@ -72,6 +72,16 @@ def check_items(call: str, items: object) -> None:
     raise TypeError(f"{call}(): items must be iterable, not {short_repr(items)}; {instead}")
 
 
+def check_on_error(call: str, on_error: object) -> None:
+    """Refuse what cannot be called with an item and its error for a value."""
+    if on_error is None or (callable(on_error) and not inspect.iscoroutinefunction(on_error)):
+        return
+    raise TypeError(
+        f"{call}(): on_error must be an ordinary function of an item and its error, not "
+        f"{short_repr(on_error)}; on_error=ErrorResult keeps both"
+    )
+
+
 def check_count(what: str, value: float, instead: str) -> None:
     """Refuse anything but a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool):

@@ -69,7 +69,8 @@ def anyio_backend(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def current_backend() -> str:
-    """The backend that runs the calling task: one of `BACKENDS`.
+    """The backend that runs the calling task: ``"asyncio"``, ``"asyncio+uvloop"``
+    or ``"trio"``.
 
     Answers under any loop, whoever started it.
 

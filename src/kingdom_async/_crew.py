@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ._arguments import check_items, name_of, refuse_coroutine
+from ._arguments import check_items, check_on_error, name_of, refuse_coroutine
 from ._backend import backend_class
 from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup
@@ -52,6 +52,7 @@ class Crew(ABC, Generic[T, R]):
     ) -> None:
         refuse_coroutine(call, func, "items")
         check_items(call, items)
+        check_on_error(call, on_error)
         self.call = call
         self.name: str = f"{call}({name_of(func)})"
         self._func = func

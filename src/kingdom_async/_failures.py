@@ -11,7 +11,7 @@ import logging
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from anyio import TaskCancelled, TaskFailed, get_cancelled_exc_class
 
@@ -20,6 +20,7 @@ if sys.version_info < (3, 11):
 
 logger = logging.getLogger("kingdom_async")
 
+_CONTEXT: Any = BaseException.__dict__["__context__"]
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
@@ -33,14 +34,16 @@ def short_repr(value: object) -> str:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """``error.add_note(note)``, on Python 3.10 too, and once only."""
-    notes: list[str] = getattr(error, "__notes__", None) or []
-    if note in notes:
-        return
-    if sys.version_info >= (3, 11):
-        error.add_note(note)
-    else:
-        error.__notes__ = [*notes, note]  # type: ignore[attr-defined]
+    """``error.add_note(note)``, on Python 3.10 too, once only, and to a frozen error too."""
+    notes = getattr(error, "__notes__", None)
+    before = [*notes] if isinstance(notes, list) else []
+    if note not in before:
+        BaseException.__setattr__(error, "__notes__", [*before, note])
+
+
+def set_context(error: BaseException, context: BaseException | None) -> None:
+    """``error.__context__ = context``, where the error's class is frozen too."""
+    _CONTEXT.__set__(error, context)
 
 
 def is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
@@ -163,7 +166,7 @@ def _hang_on(first: BaseException, others: Sequence[BaseException]) -> None:
             )
         else:
             group = BaseExceptionGroup(message, unknown)
-        chain[-1].__context__ = group
+        set_context(chain[-1], group)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from anyio import TaskCancelled, TaskHandle
 
-from ._arguments import check_coroutines, name_of_coroutine
+from ._arguments import check_coroutines, close_all, name_of_coroutine
 from ._failures import task_cancelled
 from ._groups import TaskGroup
 
@@ -137,6 +137,7 @@ async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[An
         handles = []  # an error whose frames hold it is a reference cycle
         raise
     if group.cancel_scope.cancel_called:  # and yet no error: asyncio.Task.cancel()
+        close_all(coros)  # one may have been cancelled before its first step
         _raise_if_cancelled(handles)
     return tuple(handle.return_value for handle in handles)
 
@@ -145,7 +146,7 @@ def _raise_if_cancelled(handles: Sequence[TaskHandle[Any]]) -> None:
     cancelled = [
         (handle.name, _why_cancelled(handle))
         for handle in handles
-        if handle.status is TaskHandle.Status.CANCELLED
+        if handle.status is not TaskHandle.Status.FINISHED
     ]
     if cancelled:
         # all but one were cancelled by the group, and anyio's message says so
@@ -154,6 +155,8 @@ def _raise_if_cancelled(handles: Sequence[TaskHandle[Any]]) -> None:
 
 
 def _why_cancelled(handle: TaskHandle[Any]) -> BaseException | None:
+    if handle.status is not TaskHandle.Status.CANCELLED:
+        return None  # it never took its first step
     try:
         return handle.exception
     except TaskCancelled as error:

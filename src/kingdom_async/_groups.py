@@ -25,7 +25,15 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from . import _observe
 from ._arguments import refuse_coroutine
-from ._failures import distinct, first_of, identity, is_group, short_repr, without
+from ._failures import (
+    distinct,
+    first_of,
+    identity,
+    is_group,
+    set_context,
+    short_repr,
+    without,
+)
 
 if sys.version_info >= (3, 11):
     from typing import Self, TypeVarTuple, Unpack
@@ -296,7 +304,7 @@ class TaskGroup(anyio.abc.TaskGroup):
             try:
                 raise raised
             finally:
-                raised.__context__ = context  # Python put the body's error here
+                set_context(raised, context)  # Python put the body's error here
         finally:
             del raised, exc, traceback
 

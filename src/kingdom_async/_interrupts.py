@@ -10,9 +10,8 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._failures import bare, is_group, without
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ._trio_clock import InterruptibleClock
 
 
-class Interrupts:
+class Interrupts(AbstractContextManager[None]):
     """The interrupts of one program."""
 
     def __init__(self) -> None:
@@ -43,12 +42,10 @@ class Interrupts:
         self._clock = InterruptibleClock()
         return {"clock": self._clock}
 
-    @contextmanager
-    def counted(self) -> Generator[None]:
+    def start_counting(self) -> None:
         """Inside the loop, whose handler is in place by now: stand before it."""
         if self._ours:
             self._loops_handler = signal.signal(signal.SIGINT, self._handle)
-        yield
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1
@@ -58,28 +55,27 @@ class Interrupts:
             self._clock.final = True  # trio is not to be interrupted just anywhere
         self._loops_handler(signum, frame)
 
-    @contextmanager
-    def made_bare(self) -> Generator[None]:
+    def __enter__(self) -> None:
         """Around the loop: whatever an interrupt made it raise is one `KeyboardInterrupt`."""
-        try:
-            yield
-        except BaseException as error:
-            self._restore()
-            if self._count > 1:
-                _sweep(error)
-            if type(error) is KeyboardInterrupt or not (self._count or _is_interrupt(error)):
-                raise
-            if self._count > 1 and _is_interrupt(error.__cause__):  # trio's "internal error"
-                cleanup = None
-            else:
-                cleanup = without(KeyboardInterrupt, error)
-                cleanup = cleanup and without(asyncio.CancelledError, cleanup)
-        else:
-            self._restore()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+        if error is None:
             return
-        if cleanup is None:
-            raise KeyboardInterrupt
-        raise KeyboardInterrupt from bare(cleanup)
+        if self._count > 1:
+            _sweep(error)
+        if type(error) is KeyboardInterrupt or not (self._count or _is_interrupt(error)):
+            return
+        if self._count > 1 and _is_interrupt(error.__cause__):  # trio's "internal error"
+            raise KeyboardInterrupt from None
+        cleanup = without(KeyboardInterrupt, error)
+        cleanup = cleanup and without(asyncio.CancelledError, cleanup)
+        raise KeyboardInterrupt from (cleanup and bare(cleanup))
 
     def _restore(self) -> None:
         """Leave Python's handler, as we found it, unless the program has set one meanwhile."""

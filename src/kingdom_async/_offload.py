@@ -176,7 +176,7 @@ async def _in_process(
 
 def _no_limiter(limiter: object) -> TypeError:
     return TypeError(
-        f"offload(): limiter must be a Limiter, not {limiter!r}; make one that all calls share, "
+        f"offload(): limiter must be a Limiter, not {limiter!r}; make one for all calls, "
         "such as Limiter(5)"
     )
 

@@ -17,7 +17,14 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from anyio import CapacityLimiter, Lock, from_thread, get_cancelled_exc_class
 
-from ._arguments import check_count, check_items, is_async, name_of, refuse_coroutine
+from ._arguments import (
+    check_count,
+    check_items,
+    check_on_error,
+    is_async,
+    name_of,
+    refuse_coroutine,
+)
 from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup
 from ._offload import Where, offload
@@ -99,6 +106,7 @@ async def offload_map(
     if inspect.iscoroutinefunction(func):
         raise is_async("offload_map", func, f"await amap({name_of(func)}, items)")
     check_items("offload_map", items)
+    check_on_error("offload_map", on_error)
     check_count("offload_map(): limit", limit, "at most so many run at once")
     if chunksize is not None:
         check_count("offload_map(): chunksize", chunksize, "leave it out to fit the function")
@@ -130,7 +138,7 @@ class _Bulk(Generic[T]):
         self._name = f"offload_map({name_of(func)})"
         self._ended = False
         self._advancing = threading.Lock()
-        self._feed = Feed(items) if isinstance(items, AsyncIterable) else None
+        self._feed = Feed(items, "offload_map") if isinstance(items, AsyncIterable) else None
         self._items = iter(()) if isinstance(items, AsyncIterable) else iter(items)
         self._workers = min(limit, length_hint(items) or limit)
 
@@ -147,6 +155,10 @@ class _Bulk(Generic[T]):
                     await task.wait()
             finally:
                 self._ended = True  # a thread sees this before it takes its next item
+        if group.cancel_scope.cancel_called:  # and yet no error: before its first step
+            for task in tasks:
+                task.coro.close()
+            raise task_cancelled(self._name, "a worker", None)
 
     async def _guarded(self) -> None:
         try:

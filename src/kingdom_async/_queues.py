@@ -7,11 +7,11 @@ leave itself; that is the buffer's business.
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import Event
 from anyio.lowlevel import checkpoint
@@ -121,8 +121,7 @@ class Queue(BatchBuffer[T]):
 
     # --- the end ---------------------------------------------------------------------
 
-    @contextmanager
-    def producing(self) -> Generator[None]:
+    def producing(self) -> AbstractContextManager[None]:
         """The block of one producer; the last such block to be left closes the queue.
 
         The first ``Exception`` that one of the blocks raised goes to the consumers, after what
@@ -133,19 +132,19 @@ class Queue(BatchBuffer[T]):
         Raises:
             QueueClosed: On entry, if the queue is closed.
         """
+        return _Producing(self)
+
+    def _enter_producer(self) -> None:
         self._check_open("producing")
         self._producers += 1
-        try:
-            yield
-        except Exception as error:
-            if self._producer_error is None:
-                self._producer_error = error
-            raise
-        finally:
-            self._producers -= 1
-            if not self._producers:
-                self.close(self._producer_error)
-                self._producer_error = None
+
+    def _leave_producer(self, error: BaseException | None) -> None:
+        self._producers -= 1
+        if self._producer_error is None and isinstance(error, Exception):
+            self._producer_error = error
+        if not self._producers:
+            self.close(self._producer_error)
+            self._producer_error = None
 
     async def __aenter__(self) -> Queue[T]:
         return self
@@ -247,3 +246,21 @@ class Queue(BatchBuffer[T]):
     def receive_stream(self) -> ObjectReceiveStream[T]:
         """A view for code that receives from an anyio stream; closing it discards the queue."""
         return ReceiveStream(self)
+
+
+class _Producing(AbstractContextManager[None]):
+    """The block of one producer."""
+
+    def __init__(self, queue: Queue[Any]) -> None:
+        self._queue = queue
+
+    def __enter__(self) -> None:
+        self._queue._enter_producer()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._queue._leave_producer(exc)

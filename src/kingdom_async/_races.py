@@ -59,7 +59,7 @@ async def first_success(
         ... )
     """
     check_coroutines("first_success", coros, at_least_one=True)
-    if stagger is not None and not stagger >= 0:
+    if stagger is not None and not (isinstance(stagger, (int, float)) and stagger >= 0):
         close_all(coros)
         raise ValueError(
             f"stagger must be 0 or more seconds, not {stagger!r}; "
@@ -131,6 +131,7 @@ class _Race(Generic[T]):
 
     async def run(self, stagger: float | None) -> None:
         """Let them run until the race is decided and all have ended."""
+        attempts: list[Coro[None]] = []
         try:
             try:
                 async with TaskGroup(errors="first") as group:
@@ -139,10 +140,11 @@ class _Race(Generic[T]):
                             with move_on_after(stagger):
                                 await self._one_failed.wait()
                             self._one_failed = Event()
-                        group.start_soon(
-                            self._attempt, index, coro, group, name=name_of_coroutine(coro)
-                        )
+                        name = name_of_coroutine(coro)
+                        attempts.append(self._attempt(index, coro, group))
+                        group.create_task(attempts[-1], name=name)
             finally:
+                close_all(attempts)  # one may have been cancelled before its first step
                 close_all(self._coros)
                 await self._discard_late()
         except BaseException:
@@ -162,6 +164,8 @@ class _Race(Generic[T]):
                 raise self._decisive
             finally:
                 self._decisive = None
+        if len(failed) < len(self._coros):  # and yet nothing is decided
+            raise task_cancelled(self._call, "a coroutine", None)
         raise ExceptionGroup(f"{self._call}(): all {len(failed)} failed", failed)
 
     async def _attempt(self, index: int, coro: Coro[T], group: TaskGroup) -> None:

@@ -10,8 +10,8 @@ import inspect
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType, TracebackType
 from typing import TypeVar
 
 import anyio
@@ -68,10 +68,11 @@ def run(
     options |= interrupts.options(settings.backend)
 
     async def program() -> T:
-        with interrupts.counted(), _applied(settings):
+        interrupts.start_counting()
+        with _Applied(settings):
             return await _awaitable(func, func(*args))
 
-    with interrupts.made_bare():
+    with interrupts:
         return anyio.run(program, backend=name, backend_options=options)
 
 
@@ -98,7 +99,13 @@ def environment(*, trace: str | None = None) -> Generator[None]:
         ...     with ka.environment():
         ...         yield
     """
-    runs = current_backend()
+    try:
+        runs = current_backend()
+    except RuntimeError:
+        raise RuntimeError(
+            "environment() where no event loop runs; enter it inside an async function, or "
+            "start the program with run(), which does it by itself"
+        ) from None
     settings = read_settings(trace=trace, stacklevel=4)  # contextlib stands between
     if settings.asked is not None and settings.backend != runs:
         warnings.warn(
@@ -107,23 +114,30 @@ def environment(*, trace: str | None = None) -> Generator[None]:
             UserWarning,
             stacklevel=3,
         )
-    with _applied(settings):
+    with _Applied(settings):
         yield
 
 
-@contextmanager
-def _applied(settings: Settings) -> Generator[None]:
+class _Applied(AbstractContextManager[None]):
     """The settings that a running loop takes; as they were before, afterwards."""
-    if settings.threads is None:
-        yield
-        return
-    limiter = current_default_thread_limiter()
-    before = limiter.total_tokens
-    limiter.total_tokens = settings.threads
-    try:
-        yield
-    finally:
-        limiter.total_tokens = before
+
+    def __init__(self, settings: Settings) -> None:
+        self._threads = settings.threads
+
+    def __enter__(self) -> None:
+        if self._threads is not None:
+            self._limiter = current_default_thread_limiter()
+            self._before = self._limiter.total_tokens
+            self._limiter.total_tokens = self._threads
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._threads is not None:
+            self._limiter.total_tokens = self._before
 
 
 def _refuse_coroutine(func: object) -> None:

@@ -56,16 +56,21 @@ class _FailScope(AbstractContextManager[CancelScope]):
     __slots__ = ("_backend", "_delay", "_entered", "_limit", "_reason", "_scope", "_shield")
 
     _backend: type[AsyncBackend]
-    _scope: CancelScope
     _entered: float
 
     def __init__(self, limit: float, *, delay: bool, shield: bool, reason: str | None) -> None:
+        self._scope: CancelScope | None = None
         self._limit = limit
         self._delay = delay
         self._shield = shield
         self._reason = reason
 
     def __enter__(self) -> CancelScope:
+        if self._scope is not None:
+            raise RuntimeError(
+                "a block of fail_after() or fail_at() can be entered once; "
+                "call it anew for each block"
+            )
         self._backend = backend = backend_class()
         self._entered = now = backend.current_time()
         self._scope = backend.create_cancel_scope(
@@ -80,6 +85,7 @@ class _FailScope(AbstractContextManager[CancelScope]):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self._scope
+        assert scope is not None  # it was entered
         caught = scope.__exit__(exc_type, exc, traceback)
         if scope.cancelled_caught and scope.deadline != math.inf:
             now = self._backend.current_time()
@@ -249,13 +255,17 @@ class _Shielded(AbstractContextManager[CancelScope]):
 
     __slots__ = ("_cancelling", "_grace", "_scope")
 
-    _scope: CancelScope
     _cancelling: bool
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
+        self._scope: CancelScope | None = None
 
     def __enter__(self) -> CancelScope:
+        if self._scope is not None:
+            raise RuntimeError(
+                "a block of shielded() can be entered once; call it anew for each block"
+            )
         backend = backend_class()
         handled = sys.exc_info()[1]
         cancelled = backend.cancelled_exception_class()
@@ -272,6 +282,7 @@ class _Shielded(AbstractContextManager[CancelScope]):
         traceback: TracebackType | None,
     ) -> bool | None:
         scope = self._scope
+        assert scope is not None  # it was entered
         caught = scope.__exit__(exc_type, exc, traceback)
         if not scope.cancelled_caught or (now := current_time()) < scope.deadline:
             return caught
@@ -308,9 +319,9 @@ def shielded(grace: float) -> AbstractContextManager[CancelScope]:
         ...     with ka.shielded(5):
         ...         await save()
     """
-    if grace is None:  # pyright: ignore[reportUnnecessaryComparison]
-        raise TypeError("shielded(None): cleanup needs a bound; write shielded(5)")
-    return _Shielded(_seconds("shielded", grace))
+    if not isinstance(grace, (int, float)):
+        raise TypeError(f"shielded({grace!r}): cleanup needs a bound; write shielded(5)")
+    return _Shielded(grace)
 
 
 def remaining() -> float:
