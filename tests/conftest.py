@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from support.backends import REAL, backend_and_options, chosen
 
 _HANGS = 120.0  # seconds; a test that takes longer waits for something that never comes

@@ -35,8 +35,8 @@ def short_repr(value: object) -> str:
 
 def add_note(error: BaseException, note: str) -> None:
     """``error.add_note(note)``, on Python 3.10 too, once only, and to a frozen error too."""
-    notes = getattr(error, "__notes__", None)
-    before = [*notes] if isinstance(notes, list) else []
+    notes: Any = getattr(error, "__notes__", None)
+    before: list[str] = notes if isinstance(notes, list) else []
     if note not in before:
         BaseException.__setattr__(error, "__notes__", [*before, note])
 
