@@ -49,7 +49,7 @@ def executors() -> Iterator[Callable[[str], Executor]]:
             from distributed import Client, LocalCluster
 
             cluster = LocalCluster(
-                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
             )
             client = Client(cluster)
             clean_up.extend((client.close, cluster.close))

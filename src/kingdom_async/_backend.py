@@ -69,10 +69,9 @@ def anyio_backend(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def current_backend() -> str:
-    """The backend that runs the calling task: ``"asyncio"``, ``"asyncio+uvloop"``
-    or ``"trio"``.
+    """Which backend runs the calling task.
 
-    Answers under any loop, whoever started it.
+    It is ``"asyncio"``, ``"asyncio+uvloop"`` or ``"trio"``. Answers under any loop, whoever started it.
 
     Raises:
         RuntimeError: If no event loop runs in this thread.
