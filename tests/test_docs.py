@@ -92,7 +92,7 @@ def test_the_first_two_shell_blocks_of_the_readme_are_for_a_newcomer() -> None:
     text = PAGES[0].read_text(encoding="utf-8")
     demo, tests = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[:2]
     assert "-m venv" in demo
-    assert "'.[cli]'" in demo
+    assert "'.[cli,uvloop]'" in demo
     assert "kingdom-async demo" in demo
     assert "-m venv" in tests
     assert "'.[test]'" in tests

@@ -71,7 +71,8 @@ def anyio_backend(name: str) -> tuple[str, dict[str, Any]]:
 def current_backend() -> str:
     """Which backend runs the calling task.
 
-    It is ``"asyncio"``, ``"asyncio+uvloop"`` or ``"trio"``. Answers under any loop, whoever started it.
+    It is ``"asyncio"``, ``"asyncio+uvloop"`` or ``"trio"``. Answers under any loop,
+    whoever started it.
 
     Raises:
         RuntimeError: If no event loop runs in this thread.

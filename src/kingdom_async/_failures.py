@@ -36,7 +36,7 @@ def short_repr(value: object) -> str:
 def add_note(error: BaseException, note: str) -> None:
     """``error.add_note(note)``, on Python 3.10 too, once only, and to a frozen error too."""
     notes: Any = getattr(error, "__notes__", None)
-    before = cast(list[str], notes) if isinstance(notes, list) else []
+    before = cast("list[str]", notes) if isinstance(notes, list) else []
     if note not in before:
         BaseException.__setattr__(error, "__notes__", [*before, note])
 
