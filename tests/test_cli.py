@@ -160,7 +160,9 @@ def test_runs_as_a_module(folder: Path, backend: str) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # asyncio before 3.12.4 may say so of a worker that ended before it was killed.
+    said = re.sub(r"child process pid \d+ exit status already read.*\n", "", done.stderr)
+    assert (done.returncode, said) == (0, "")
     assert f" s on {backend}, " in done.stdout
 
 

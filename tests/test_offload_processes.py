@@ -337,3 +337,11 @@ def test_what_the_main_file_defines_goes_over_and_comes_back(
         r"function at the top level of a module, and outside of 'if __name__ == \"__main__\":'",
         missing,
     )
+
+
+async def test_an_exit_in_the_function_leaves_the_worker_to_the_next_call() -> None:
+    """SystemExit comes back as any error does, and the next call is served."""
+    with pytest.raises(SystemExit) as caught:
+        await ka.offload(sys.exit, 3, to="process")
+    assert caught.value.code == 3
+    assert await ka.offload(abs, -1, to="process") == 1

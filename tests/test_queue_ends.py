@@ -432,3 +432,30 @@ async def test_collected_empty_or_half_made(caplog: pytest.LogCaptureFixture) ->
         ka.Queue[int](0)
     gc.collect()
     assert not caplog.records
+
+
+async def test_an_end_of_iteration_is_no_quiet_end() -> None:
+    """StopAsyncIteration given to close() reaches the consumers, as what it is not."""
+    queue = ka.Queue[int](1)
+    queue.close(StopAsyncIteration("x"))
+    with pytest.raises(RuntimeError, match="StopAsyncIteration") as caught:
+        async for _ in queue:
+            pass
+    assert isinstance(caught.value.__cause__, StopAsyncIteration)
+
+
+async def test_join_ends_when_items_are_discarded_while_it_waits() -> None:
+    """One item is in work, one is discarded: the join can never be, and says so at once."""
+    queue = ka.Queue[int](2)
+    queue.put_nowait(1)
+    queue.put_nowait(2)
+    assert queue.get_nowait() == 1
+
+    async def discard() -> None:
+        await anyio.wait_all_tasks_blocked()
+        queue.discard()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(discard)
+        with pytest.raises(ka.QueueClosed, match="of which 1 items were discarded"):
+            await queue.join()

@@ -648,3 +648,9 @@ async def test_a_block_is_entered_once(call: Any) -> None:
         pass
     with pytest.raises(RuntimeError, match="can be entered once; call it anew"), block:
         pass
+
+
+async def test_a_negative_grace_is_refused() -> None:
+    """The message says what is taken."""
+    with pytest.raises(ValueError, match="grace must be 0 or more seconds, not -1"):
+        ka.shielded(-1)

@@ -277,6 +277,9 @@ class Buffer(QueueState[T]):
         if self._closed:
             return
         self._check_wakes("close")
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            cause, error = error, RuntimeError(f"close({error!r}) on {self!r}")
+            error.__cause__ = cause  # raised as it is, it would end 'async for' without a word
         self._closed = True
         self._error = error
         while self._putters:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
@@ -26,6 +26,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from . import _observe
 from ._arguments import refuse_coroutine
 from ._failures import (
+    bare,
     distinct,
     first_of,
     identity,
@@ -284,6 +285,8 @@ class TaskGroup(anyio.abc.TaskGroup):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        # On asyncio anyio records the failure of a task a turn after the task has failed.
+        before = self._names() if exc is not None else {}
         if exc is not None or current_effective_deadline() == -math.inf:
             # Where no task is left to wait for, a native cancellation makes anyio's exit
             # drop the failures that it has recorded.
@@ -293,9 +296,9 @@ class TaskGroup(anyio.abc.TaskGroup):
         except BaseException as error:
             raised = error
         try:
-            if raised is not None and _failures_in(raised):
+            if raised is not None and _failures_in(raised, before):
                 await _settle()
-                raised = first_of(_failures_in(raised), self._names())
+                raised = first_of(_failures_in(raised, before), self._names())
                 if self._has_ended_the_loop():
                     raised = asyncio.CancelledError("the event loop is shut down")
             if raised is None or raised is exc:
@@ -341,8 +344,7 @@ class _Unfinished:
         self.handles.append(handle)
         if len(self.handles) > self.room:
             dropped = (TaskHandle.Status.FINISHED, TaskHandle.Status.CANCELLED)
-            # in place: the group may be walking the list
-            self.handles[:] = [h for h in self.handles if h.status not in dropped]
+            self.handles = [h for h in self.handles if h.status not in dropped]
             self.room = 2 * len(self.handles) + 32
 
     def unfinished(self) -> list[TaskHandle[Any, Any]]:
@@ -357,12 +359,18 @@ class _Unfinished:
         return [(handle.name, error) for handle, error in failed if error is not None]
 
 
-def _failures_in(raised: BaseException) -> list[BaseException]:
-    """What anyio's group recorded, in that order, with the cancellations taken out."""
+def _failures_in(
+    raised: BaseException, before: Container[tuple[int, ...]]
+) -> list[BaseException]:
+    """What anyio's group recorded, in that order, with the cancellations taken out.
+
+    What had failed *before* the body did comes before what the body raised.
+    """
     cancelled = get_cancelled_exc_class()
     errors = raised.exceptions if is_group(raised) else (raised,)
     real = (without(cancelled, error) for error in errors)
-    return distinct(error for error in real if error is not None)
+    failures = [error for error in real if error is not None]
+    return distinct(sorted(failures, key=lambda error: identity(bare(error)) not in before))
 
 
 async def _settle() -> None:

@@ -40,7 +40,7 @@ def call_pickled(payload: bytes) -> bytes:
         value = refuse_awaitable(func(*args), func)
     except StopIteration:
         return pickle_error(stopped_iteration(func))
-    except Exception as error:
+    except BaseException as error:  # an exit ends the program, not this worker
         return pickle_error(error)
     try:
         return pickle.dumps(("value", value), pickle.HIGHEST_PROTOCOL)
@@ -71,7 +71,7 @@ def unpickle_outcome(outcome: bytes, name: str) -> Any:
     return value
 
 
-def pickle_error(error: Exception) -> bytes:
+def pickle_error(error: BaseException) -> bytes:
     """An error being handled, with its traceback as a note, for `unpickle_outcome`."""
     add_note(error, f"In the worker process:\n{traceback.format_exc()}")
     try:

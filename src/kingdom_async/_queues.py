@@ -194,15 +194,13 @@ class Queue(BatchBuffer[T]):
         """
         self._check_run("join")
         await checkpoint()
-        while self._finished < self._put_count:
+        while self._finished < self._put_count and not self._abandoned:
             event = Event()
             self._joiners.append(event)
             try:
                 await event.wait()
             finally:
                 self._joiners.remove(event)
-            if self._abandoned:
-                break
         if self._abandoned:
             raise QueueClosed(
                 f"join() on {self!r}, of which {self._abandoned} items were discarded; "

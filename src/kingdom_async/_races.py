@@ -50,7 +50,7 @@ async def first_success(
 
     Raises:
         ExceptionGroup: If all fail: their errors in argument order, also when it is one.
-        TaskCancelled: If a task was cancelled natively and none succeeded.
+        TaskCancelled: If a task was cancelled natively before one had succeeded.
         ValueError: If nothing is given.
 
     Example:

@@ -243,7 +243,7 @@ async def with_timeout(
             "write with_timeout(2, fetch(url), default=None)"
         )
     try:
-        with move_on_after(seconds):
+        with move_on_after(_seconds("with_timeout", seconds)):
             return await coro
         return default
     finally:
@@ -307,7 +307,7 @@ def shielded(grace: float) -> AbstractContextManager[CancelScope]:
     goes through any shield: asyncio has no way to hold it back.
 
     Args:
-        grace: Seconds the block may take.
+        grace: Seconds the block may take; 0 or more.
 
     Raises:
         DeadlineExceeded: From the end of the block, if it took longer.
@@ -321,6 +321,8 @@ def shielded(grace: float) -> AbstractContextManager[CancelScope]:
     """
     if not isinstance(grace, (int, float)):
         raise TypeError(f"shielded({grace!r}): cleanup needs a bound; write shielded(5)")
+    if not grace >= 0:
+        raise ValueError(f"grace must be 0 or more seconds, not {grace!r}; write shielded(5)")
     return _Shielded(grace)
 
 
