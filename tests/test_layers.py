@@ -37,6 +37,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     },
     {  # work in bulk, and elsewhere
         "_crew": set(),
+        "_chunks": set(),
         "_offload": set(),
     },
     {

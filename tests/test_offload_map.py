@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 import kingdom_async as ka
-from kingdom_async import _offload_map
+from kingdom_async import _chunks
 from support import elsewhere
 from support.threads import Held
 
@@ -177,7 +177,7 @@ async def test_a_slow_source_gets_its_items_worked_off(
             ahead.append(number - len(done))
             yield number
 
-    monkeypatch.setattr(_offload_map, "perf_counter", lambda: now)
+    monkeypatch.setattr(_chunks, "perf_counter", lambda: now)
     with ThreadPoolExecutor(1) as executor:
         where: Any = executor if to == "executor" else "thread"
         await ka.offload_map(done.append, slow(), to=where, limit=1)
@@ -261,7 +261,7 @@ async def test_an_endless_source_ends_with_the_first_failure(to: str) -> None:
 )
 def test_chunks_fit_the_function(size: int, seconds: float, expected: int) -> None:
     """Tiny functions get ever larger chunks, slow ones a chunk of one."""
-    assert _offload_map._fitted(size, seconds, 0.001) == expected
+    assert _chunks.fitted(size, seconds, 0.001) == expected
 
 
 @pytest.mark.parametrize(("seconds", "largest"), [(0.0, 1024), (1.0, 1)])
@@ -282,7 +282,7 @@ async def test_the_size_of_chunks_follows_the_clock(
             sizes.append(len(chunk._items))
             return super().submit(chunk, *args, **kwargs)
 
-    monkeypatch.setattr(_offload_map, "perf_counter", lambda: now)
+    monkeypatch.setattr(_chunks, "perf_counter", lambda: now)
     with Executor(1) as executor:
         count = 5000 if largest > 1 else 5
         assert await ka.offload_map(work, range(count), to=executor, limit=1) == [*range(count)]
@@ -358,7 +358,7 @@ async def test_error_result_keeps_item_and_error() -> None:
 
 
 async def test_a_failing_on_error_fails_the_call(source: Any) -> None:
-    """What it raises is raised."""
+    """What it raises is raised, with a note that names the item."""
 
     def on_error(item: int, error: Exception) -> str:
         raise RuntimeError("not that one") from error
@@ -366,6 +366,36 @@ async def test_a_failing_on_error_fails_the_call(source: Any) -> None:
     with pytest.raises(RuntimeError, match="not that one") as caught:
         await ka.offload_map(lambda number: 1 // number, source(3), limit=1, on_error=on_error)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert caught.value.__notes__ == ["while mapping item 0: 0"]
+
+
+async def test_a_failing_on_error_hides_nothing(source: Any) -> None:
+    """The error of the item is the context of what on_error raised; nobody takes more items."""
+    begun: list[int] = []
+
+    def fail(number: int) -> None:
+        begun.append(number)
+        raise LookupError(number)
+
+    def on_error(item: int, error: Exception) -> str:
+        raise RuntimeError("not that one")
+
+    with pytest.raises(RuntimeError, match="not that one") as caught:
+        await ka.offload_map(fail, source(30), limit=1, chunksize=1, on_error=on_error)
+    assert isinstance(caught.value.__context__, LookupError)
+    assert begun == [0]
+
+
+async def test_an_error_that_on_error_raises_again() -> None:
+    """The error of the item itself is raised, with its note, once."""
+
+    def on_error(item: str, error: Exception) -> str:
+        raise error
+
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        await ka.offload_map(int, ["1", "one"], limit=1, on_error=on_error)
+    assert caught.value.__notes__ == ["while mapping item 1: 'one'"]
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -1,19 +1,16 @@
 """`offload_map`: a blocking function over many items, in threads, processes or an executor.
 
-Rule: a place in the results is fixed when its item is pulled, whoever works on it.
+Rule: whoever works, in whichever way, takes chunks of one supply until that has ended.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
-import threading
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from operator import length_hint
 from time import perf_counter
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, overload
 
 from anyio import CapacityLimiter, Lock, from_thread, get_cancelled_exc_class
 
@@ -25,19 +22,17 @@ from ._arguments import (
     name_of,
     refuse_coroutine,
 )
-from ._failures import add_note, short_repr, task_cancelled
+from ._chunks import Chunk, Supply, fitted, unpickled
+from ._failures import add_note, task_cancelled
 from ._groups import TaskGroup
 from ._offload import Where, offload
-from ._pickled import pickle_error, unpickle_outcome
 from ._scopes import cancelled_natively
-from ._sources import Feed
 from ._thread_calls import refuse_awaitable, stopped_iteration
 
 T = TypeVar("T")
 R = TypeVar("R")
 D = TypeVar("D")
 
-_MOST = 1024  # items in a chunk
 _THREAD_CHUNK = 0.001  # seconds
 _REMOTE_CHUNK = 0.05
 
@@ -110,148 +105,131 @@ async def offload_map(
     check_count("offload_map(): limit", limit, "at most so many run at once")
     if chunksize is not None:
         check_count("offload_map(): chunksize", chunksize, "leave it out to fit the function")
-    in_threads = to == "thread" and isinstance(items, Iterable)
-    bulk = (_Drain if in_threads else _Dispatch)(func, items, to, limit, chunksize, on_error)
-    await bulk.run()
-    return bulk.results
+    supply = Supply(items, _THREAD_CHUNK if chunksize is None else None)
+    limiter = CapacityLimiter(limit) if isinstance(to, str) else None
+    if to == "thread" and supply.feed is None:
+        work = _Drain(func, supply, limiter, chunksize, on_error).work
+    else:
+        at_hand = _is_at_hand(items)
+        work = _Dispatch(func, supply, to, limiter, chunksize, on_error, at_hand).work
+    workers = min(limit, length_hint(items) or limit)
+    await _run_workers(f"offload_map({name_of(func)})", work, workers, supply)
+    return supply.results
 
 
-class _Bulk(Generic[T]):
-    """What both ways of working share: the source, the results, and the end."""
+def _is_at_hand(items: object) -> bool:
+    """True for what is built in; anything else may take its time over each item."""
+    return type(items).__module__ == "builtins" and isinstance(items, Collection)
+
+
+async def _run_workers(
+    name: str, work: Callable[[], Awaitable[None]], number: int, supply: Supply[Any]
+) -> None:
+    """Run *work* in so many tasks, until all have ended or one failed."""
+
+    async def guarded() -> None:
+        try:
+            await work()
+        except get_cancelled_exc_class() as error:
+            if not cancelled_natively():
+                raise
+            supply.ended = True
+            raise task_cancelled(name, "a worker", error) from error
+
+    async with TaskGroup(errors="first") as group:
+        if supply.feed is not None:
+            group.start_soon(supply.feed.pull, name=f"{name} source")
+        tasks = [group.start_soon(guarded, name=f"{name}[{index}]") for index in range(number)]
+        try:
+            for task in tasks:
+                await task.wait()
+        finally:
+            supply.ended = True  # a thread sees this before it takes its next item
+    if group.cancel_scope.cancel_called:  # and yet no error: before its first step
+        for task in tasks:
+            task.coro.close()
+        raise task_cancelled(name, "a worker", None)
+
+
+class _Drain(Generic[T]):
+    """Threads that empty one iterator between them."""
 
     def __init__(
         self,
         func: Callable[[T], Any],
-        items: Iterable[T] | AsyncIterable[T],
-        to: Where,
-        limit: int,
+        supply: Supply[T],
+        limiter: CapacityLimiter | None,
         chunksize: int | None,
         on_error: Callable[[T, Exception], Any] | None,
     ) -> None:
-        self.results: list[Any] = []  # in the place of an item stands the item at first
         self._func = func
-        self._to: Where = to
-        self._limit = limit
+        self._supply = supply
+        self._limiter = limiter
         self._chunksize = chunksize
-        self._on_error = on_error
-        self._limiter = CapacityLimiter(limit) if isinstance(to, str) else None
-        self._name = f"offload_map({name_of(func)})"
-        self._ended = False
-        self._advancing = threading.Lock()
-        self._feed = Feed(items, "offload_map") if isinstance(items, AsyncIterable) else None
-        self._items = iter(()) if isinstance(items, AsyncIterable) else iter(items)
-        self._workers = min(limit, length_hint(items) or limit)
+        self._on_error = None if on_error is None else _on_loop(on_error)
 
-    async def run(self) -> None:
-        async with TaskGroup(errors="first") as group:
-            if self._feed is not None:
-                group.start_soon(self._feed.pull, name=f"{self._name} source")
-            tasks = [
-                group.start_soon(self._guarded, name=f"{self._name}[{number}]")
-                for number in range(self._workers)
-            ]
-            try:
-                for task in tasks:
-                    await task.wait()
-            finally:
-                self._ended = True  # a thread sees this before it takes its next item
-        if group.cancel_scope.cancel_called:  # and yet no error: before its first step
-            for task in tasks:
-                task.coro.close()
-            raise task_cancelled(self._name, "a worker", None)
-
-    async def _guarded(self) -> None:
-        try:
-            await self._work()
-        except get_cancelled_exc_class() as error:
-            if not cancelled_natively():
-                raise
-            self._ended = True
-            raise task_cancelled(self._name, "a worker", error) from error
-
-    async def _work(self) -> None:
-        raise NotImplementedError
-
-    def _has_ended(self) -> bool:
-        return self._ended
-
-    def _take(self, size: int) -> tuple[int, list[T]]:
-        """The place of the next item and up to *size* items; fewer of a slow source."""
-        chunk: list[T] = []
-        with self._advancing:
-            until = perf_counter() + (math.inf if self._chunksize else _THREAD_CHUNK)
-            try:
-                for item in islice(self._items, 0 if self._ended else size):
-                    chunk.append(item)
-                    if self._ended or perf_counter() > until:
-                        break
-            except BaseException:
-                self._ended = True  # nobody advances a source that failed
-                raise
-            return self._place(chunk), chunk
-
-    def _place(self, chunk: list[T]) -> int:
-        first = len(self.results)
-        self.results.extend(chunk)
-        return first
-
-    def _explain(self, place: int, item: T, error: Exception) -> None:
-        add_note(error, f"while mapping item {place}: {short_repr(item)}")
-
-
-class _Drain(_Bulk[T]):
-    """Threads that empty one iterator between them."""
-
-    async def _work(self) -> None:
+    async def work(self) -> None:
         await offload(self._empty, limiter=self._limiter)
 
     # --- in a thread -----------------------------------------------------------------
 
     def _empty(self) -> None:
         size = self._chunksize or 1
-        while not self._ended:
-            first, chunk = self._take(size)
+        while not self._supply.ended:
+            first, chunk = self._supply.take(size)
             if not chunk:
                 return
             began = perf_counter()
             self._work_off(chunk, first)
             if self._chunksize is None:
-                size = _fitted(size, perf_counter() - began, _THREAD_CHUNK)
+                size = fitted(size, perf_counter() - began, _THREAD_CHUNK)
 
     def _work_off(self, chunk: list[T], first: int) -> None:
-        func, results = self._func, self.results
+        func, supply = self._func, self._supply
         for place, item in enumerate(chunk, first):
-            if self._ended:
+            if supply.ended:
                 return
             try:
                 value = refuse_awaitable(func(item), func)
+            except StopIteration as stop:
+                stopped = stopped_iteration(func)
+                stopped.__cause__ = stop
+                value = supply.settle(place, item, stopped, self._on_error)
             except Exception as error:
-                value = self._failed(place, item, error)
-            results[place] = value
-
-    def _failed(self, place: int, item: T, error: Exception) -> Any:
-        if isinstance(error, StopIteration):
-            cause, error = error, stopped_iteration(self._func)
-            error.__cause__ = cause
-        if self._on_error is not None:
-            return from_thread.run_sync(self._on_error, item, error)
-        self._ended = True
-        self._explain(place, item, error)
-        raise error
+                value = supply.settle(place, item, error, self._on_error)
+            supply.results[place] = value
 
 
-class _Dispatch(_Bulk[T]):
+def _on_loop(on_error: Callable[[T, Exception], Any]) -> Callable[[T, Exception], Any]:
+    """*on_error*, to be called in a thread."""
+    return lambda item, error: from_thread.run_sync(on_error, item, error)
+
+
+class _Dispatch(Generic[T]):
     """Tasks that send one chunk after the other elsewhere."""
 
-    def __init__(self, func: Callable[[T], Any], items: Any, *args: Any) -> None:
-        super().__init__(func, items, *args)
+    def __init__(
+        self,
+        func: Callable[[T], Any],
+        supply: Supply[T],
+        to: Where,
+        limiter: CapacityLimiter | None,
+        chunksize: int | None,
+        on_error: Callable[[T, Exception], Any] | None,
+        at_hand: bool,
+    ) -> None:
+        self._func = func
+        self._supply = supply
+        self._to: Where = to
+        self._limiter = limiter
+        self._chunksize = chunksize
+        self._on_error = on_error
+        self._at_hand = at_hand
         self._pulling = Lock()
         self._puller = CapacityLimiter(1)
-        # What is built in has its items at hand; anything else may take its time.
-        self._at_hand = type(items).__module__ == "builtins" and isinstance(items, Collection)
-        self._pickled = self._to != "thread" and not isinstance(self._to, ThreadPoolExecutor)
+        self._pickled = to != "thread" and not isinstance(to, ThreadPoolExecutor)
 
-    async def _work(self) -> None:
+    async def work(self) -> None:
         size = self._chunksize or 1
         while True:
             async with self._pulling:
@@ -260,89 +238,33 @@ class _Dispatch(_Bulk[T]):
                 return
             seconds = await self._work_off(chunk, first)
             if self._chunksize is None:
-                size = _fitted(size, seconds, _REMOTE_CHUNK)
+                size = fitted(size, seconds, _REMOTE_CHUNK)
 
     async def _pull(self, size: int) -> tuple[int, list[T]]:
-        if self._feed is not None:
-            return await self._pull_from(self._feed)
+        if self._supply.feed is not None:
+            return await self._supply.take_from(self._supply.feed, self._chunksize or 1)
         if self._at_hand:
-            return self._take(size)
-        return await offload(self._take, size, limiter=self._puller)
-
-    async def _pull_from(self, feed: Feed[T]) -> tuple[int, list[T]]:
-        chunk: list[T] = []
-        size = self._chunksize or 1
-        while len(chunk) < size:
-            chunk.extend(islice(feed, size - len(chunk)))
-            if len(chunk) < size and not await feed.more():
-                break
-        return self._place(chunk), chunk
+            return self._supply.take(size)
+        return await offload(self._supply.take, size, limiter=self._puller)
 
     async def _work_off(self, items: list[T], first: int) -> float:
-        chunk = _Chunk(self._func, items, self._on_error is not None, self._pickled)
+        supply = self._supply
+        chunk = Chunk(self._func, items, self._on_error is not None, self._pickled)
         try:
             if self._to == "thread":
-                seconds, outcomes = await offload(chunk, self._has_ended, limiter=self._limiter)
+                seconds, outcomes = await offload(
+                    chunk, lambda: supply.ended, limiter=self._limiter
+                )
             else:
                 seconds, outcomes = await offload(chunk, to=self._to, limiter=self._limiter)
         except Exception as error:
             add_note(error, f"while mapping items {first} to {first + len(items) - 1}")
             raise
-        for place, item, (is_error, value) in zip(
-            range(first, first + len(items)), items, outcomes, strict=False
+        for place, (item, (is_error, value)) in enumerate(
+            zip(items, outcomes, strict=False), first
         ):
-            self.results[place] = self._failed(place, item, value) if is_error else value
+            if is_error:
+                failure = unpickled(value, self._func) if self._pickled else value
+                value = supply.settle(place, item, failure, self._on_error)
+            supply.results[place] = value
         return seconds
-
-    def _failed(self, place: int, item: T, error: Exception | bytes) -> Any:
-        if isinstance(error, bytes):
-            try:
-                unpickle_outcome(error, name_of(self._func))
-            except Exception as unpickled:
-                error = unpickled
-        error = cast("Exception", error)
-        if self._on_error is not None:
-            return self._on_error(item, error)
-        self._explain(place, item, error)
-        raise error
-
-
-class _Chunk(Generic[T]):
-    """Some items on their way; called elsewhere, it says what became of each."""
-
-    def __init__(
-        self, func: Callable[[T], Any], items: list[T], keep_going: bool, pickled: bool
-    ) -> None:
-        self.__qualname__ = name_of(func)  # for what is said of the call as a whole
-        self._func = func
-        self._items = items
-        self._keep_going = keep_going
-        self._pickled = pickled
-
-    def __call__(
-        self, has_ended: Callable[[], bool] | None = None
-    ) -> tuple[float, list[tuple[bool, Any]]]:
-        """How long it took, and for each item whether it failed and with what."""
-        began = perf_counter()
-        outcomes: list[tuple[bool, Any]] = []
-        for item in self._items:
-            if has_ended is not None and has_ended():
-                break
-            try:
-                outcomes.append((False, refuse_awaitable(self._func(item), self._func)))
-            except Exception as error:
-                if isinstance(error, StopIteration):
-                    error = stopped_iteration(self._func)
-                outcomes.append((True, pickle_error(error) if self._pickled else error))
-                if not self._keep_going:
-                    break
-        return perf_counter() - began, outcomes
-
-
-def _fitted(size: int, seconds: float, wanted: float) -> int:
-    """The size of the next chunk, when one of *size* took *seconds*."""
-    if seconds < wanted:
-        return min(2 * size, _MOST)
-    if seconds > 4 * wanted:
-        return max(size // 4, 1)
-    return size
