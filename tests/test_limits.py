@@ -103,7 +103,7 @@ async def test_it_limits_anyios_threads() -> None:
 
 async def test_every_way_to_borrow() -> None:
     """The whole interface of anyio's limiter does what anyio's does."""
-    limiter = ka.Limiter(2)
+    limiter = ka.Limiter(2, name="two")
     borrower = object()
     await limiter.acquire()
     await limiter.acquire_on_behalf_of(borrower)
@@ -124,7 +124,7 @@ async def test_every_way_to_borrow() -> None:
 
 async def test_a_cancelled_borrower_holds_nothing() -> None:
     """Cancelled while it waits for a token, a task leaves no trace."""
-    limiter = ka.Limiter(1)
+    limiter = ka.Limiter(1, name="one")
     async with limiter:
         async with anyio.create_task_group() as group:
 
@@ -143,15 +143,15 @@ async def test_a_cancelled_borrower_holds_nothing() -> None:
 @pytest.mark.parametrize("value", [1, 5, math.inf])
 async def test_total_tokens_can_be_changed(value: float) -> None:
     """More tokens let in those who wait."""
-    limiter = ka.Limiter(1)
+    limiter = ka.Limiter(1, name="one")
     limiter.total_tokens = value
     assert limiter.total_tokens == value
-    assert repr(limiter) == f"<Limiter 'Limiter(1)' tokens={value}>"
+    assert repr(limiter) == f"<Limiter 'one' tokens={value}>"
 
 
 async def test_more_tokens_let_in_those_who_wait() -> None:
     """A change counts at once."""
-    limiter = ka.Limiter(1)
+    limiter = ka.Limiter(1, name="one")
     entered = 0
 
     async def use() -> None:
@@ -174,7 +174,7 @@ async def test_more_tokens_let_in_those_who_wait() -> None:
 @pytest.mark.parametrize("backend", REAL)
 def test_total_tokens_outside_a_run(backend: str) -> None:
     """It can be read and set where no loop runs; the runs after it have the new value."""
-    limiter = ka.Limiter(1)
+    limiter = ka.Limiter(1, name="one")
     assert limiter.total_tokens == 1
     limiter.total_tokens = 3
 
@@ -187,20 +187,59 @@ def test_total_tokens_outside_a_run(backend: str) -> None:
 
 
 def test_its_name() -> None:
-    """What errors and traces call it; by default its number of tokens."""
+    """What errors and traces call it."""
     assert LIMITER.name == "database"
     assert repr(LIMITER) == "<Limiter 'database' tokens=2>"
-    assert ka.Limiter(7).name == "Limiter(7)"
-    assert ka.Limiter(math.inf).name == "Limiter(inf)"
 
 
-@pytest.mark.parametrize("tokens", [1.5, "5", None, math.nan, 2.0])
+@pytest.mark.parametrize(
+    ("arguments", "options", "called", "instead"),
+    [
+        ((1, "jobs"), {}, "Limiter(1, 'jobs')", "Limiter(1, name='jobs')"),
+        ((math.inf,), {}, "Limiter(inf)", "Limiter(inf, name='database')"),
+        ((5, 6), {"name": "jobs"}, "Limiter(5, 6)", "Limiter(5, name='database')"),
+        ((5,), {"name": ""}, "Limiter(5)", "Limiter(5, name='database')"),
+        (("jobs", 5), {}, "Limiter('jobs', 5)", "Limiter(5, name='jobs')"),
+    ],
+)
+def test_a_limiter_needs_its_name(
+    arguments: tuple[Any, ...], options: dict[str, Any], called: str, instead: str
+) -> None:
+    """Without one, or with one in the wrong place, it says what to write."""
+    sentence = (
+        f"{called}: a limiter is made of its tokens and a name, which errors call it by; "
+        f"write {instead}"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
+        ka.Limiter(*arguments, **options)
+
+
+def test_a_name_is_text() -> None:
+    """Anything else is refused."""
+    sentence = "name must be text, not 5; such as 'database'"
+    with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
+        ka.Limiter(1, name=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("per_second", ["x", None, True])
+def test_a_rate_is_a_number(per_second: Any) -> None:
+    """Anything else gets a sentence."""
+    sentence = (
+        f"per_second must be a number of starts a second, not {per_second!r}; "
+        "write RateLimit(10)"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
+        ka.RateLimit(per_second)
+
+
+@pytest.mark.parametrize("tokens", [1.5, "5", None, math.nan, 2.0, True])
 def test_tokens_are_counted(tokens: Any) -> None:
     """Anything but a whole number or infinity is refused, when made and when set."""
-    sentence = f"tokens must be a whole number or math.inf, not {tokens!r}"
+    sentence = f"tokens must be a whole number or math.inf, not {tokens!r}; "
+    sentence += "such as 5, for five at once"
     with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
-        ka.Limiter(tokens)
-    limiter = ka.Limiter(1)
+        ka.Limiter(tokens, name="some")
+    limiter = ka.Limiter(1, name="one")
     with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
         limiter.total_tokens = tokens
 
@@ -210,8 +249,8 @@ def test_a_limiter_without_tokens_is_refused(tokens: int) -> None:
     """Nobody could ever go on."""
     sentence = f"tokens must be 1 or more, not {tokens}; with none, every caller would hang"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        ka.Limiter(tokens)
-    limiter = ka.Limiter(1)
+        ka.Limiter(tokens, name="some")
+    limiter = ka.Limiter(1, name="one")
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         limiter.total_tokens = tokens
     assert limiter.total_tokens == 1
@@ -234,7 +273,7 @@ def test_one_limiter_serves_run_after_run_on_any_backend() -> None:
 
 def test_two_runs_at_one_time_have_their_own_tokens() -> None:
     """A run in another thread neither waits for this one's tokens nor sees them."""
-    limiter = ka.Limiter(1)
+    limiter = ka.Limiter(1, name="one")
 
     async def inner() -> int:
         async with limiter:

@@ -167,7 +167,9 @@ async def test_a_coroutine_in_place_of_the_function_is_refused() -> None:
 
 async def test_what_cannot_be_called_is_refused() -> None:
     """offload(add(1, 2)) is explained."""
-    sentence = "offload() takes a function and its arguments, not 3"
+    sentence = (
+        "offload() takes a function and its arguments, not 3; write offload(query, 'select 1')"
+    )
     with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
         await ka.offload(add(1, 2))  # type: ignore[arg-type]
 
@@ -187,7 +189,7 @@ async def test_an_executor_takes_no_limiter(executor: Executor) -> None:
         "leave the limiter out, or write: async with limiter: await offload(…)"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        await ka.offload(add, 1, 2, to=executor, limiter=ka.Limiter(1))
+        await ka.offload(add, 1, 2, to=executor, limiter=ka.Limiter(1, name="one"))
 
 
 async def test_a_partial_and_a_method_are_functions() -> None:

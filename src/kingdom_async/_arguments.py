@@ -6,12 +6,25 @@ Rule: what is refused leaves nothing behind: no coroutine stays unawaited.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
+from functools import partial
 from types import CoroutineType
 from typing import Any
 
 from ._failures import short_repr
 
+_NAMED = (
+    (Coroutine, "coroutine"),
+    (AsyncGenerator, "async generator"),
+    (Generator, "generator"),
+)
 _COLLECTIONS: tuple[type[Iterable[object]], ...] = (list, tuple, set)
 
 
@@ -26,6 +39,32 @@ def refuse_coroutine(call: str, func: object, rest: str = "its arguments") -> No
         )
 
 
+def check_mapping(call: str, func: object, items: object, example: str) -> None:
+    """Refuse what is no function of an item; most often it is the items."""
+    refuse_coroutine(call, func, "items")
+    if callable(func):
+        return
+    close_all([items])
+    if callable(items):
+        raise TypeError(
+            f"{call}() takes the function first, and then the items: write "
+            f"{call}({name_of(items)}, items), not {call}(items, {name_of(items)})"
+        )
+    raise TypeError(
+        f"{call}() takes a function and items, not {shown(func)}; write {call}({example})"
+    )
+
+
+def refuse_async_generator(call: str, func: object, takes: str = "an async function") -> None:
+    """Explain that what yields has no one result to wait for."""
+    if inspect.isasyncgenfunction(func):
+        name = name_of(func)
+        raise TypeError(
+            f"{call}() takes {takes}, and {name} is an async generator; iterate over it where "
+            f"you need its items: async for item in {name}(…)"
+        )
+
+
 def check_coroutines(call: str, coros: Sequence[object], *, at_least_one: bool = False) -> None:
     """Refuse what is no coroutine, and leave none of the others behind unawaited."""
     if at_least_one and not coros:
@@ -37,8 +76,10 @@ def check_coroutines(call: str, coros: Sequence[object], *, at_least_one: bool =
     else:
         return
     close_all(coros)
+    what = shown(wrong)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(wrong, _COLLECTIONS):
         close_all(wrong)  # pyright: ignore[reportUnknownArgumentType]
+        what = f"a {type(wrong).__name__}"  # pyright: ignore[reportUnknownArgumentType]
         instead = f"write {call}(*coros)"
     elif inspect.iscoroutinefunction(wrong):
         name = wrong.__name__
@@ -47,7 +88,6 @@ def check_coroutines(call: str, coros: Sequence[object], *, at_least_one: bool =
         instead = "await it in an async function of your own, and give a call of that"
     else:
         instead = f"write {call}(fetch(1), fetch(2))"
-    what = short_repr(wrong)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(f"{call}() takes coroutines, not {what}; {instead}")
 
 
@@ -69,7 +109,7 @@ def check_items(call: str, items: object) -> None:
         instead = "call it"
     else:
         instead = "give a list, a generator, or an async generator"
-    raise TypeError(f"{call}(): items must be iterable, not {short_repr(items)}; {instead}")
+    raise TypeError(f"{call}(): items must be iterable, not {shown(items)}; {instead}")
 
 
 def check_on_error(call: str, on_error: object) -> None:
@@ -78,7 +118,7 @@ def check_on_error(call: str, on_error: object) -> None:
         return
     raise TypeError(
         f"{call}(): on_error must be an ordinary function of an item and its error, not "
-        f"{short_repr(on_error)}; on_error=ErrorResult keeps both"
+        f"{shown(on_error)}; on_error=ErrorResult keeps both"
     )
 
 
@@ -90,6 +130,14 @@ def check_count(what: str, value: float, instead: str) -> None:
         raise ValueError(f"{what} must be 1 or more, not {value!r}; {instead}")
 
 
+def check_seconds(what: str, value: float, instead: str) -> None:
+    """Refuse anything but a number of seconds, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds, not {shown(value)}; {instead}")
+    if not value >= 0:
+        raise ValueError(f"{what} must be 0 or more seconds, not {value!r}; {instead}")
+
+
 def is_async(call: str, func: object, instead: str) -> TypeError:
     """The error for an async function given where an ordinary one is wanted."""
     return TypeError(
@@ -97,9 +145,32 @@ def is_async(call: str, func: object, instead: str) -> TypeError:
     )
 
 
+def returned_no_awaitable(call: str, answer: object) -> TypeError:
+    """The error for an ordinary function given where an async one is wanted."""
+    if isinstance(answer, AsyncGenerator):
+        instead = "give an async function that iterates over it"
+    else:
+        instead = "for a blocking function use offload_map()"
+    return TypeError(
+        f"{call} takes an async function, and this one returned {shown(answer)}; {instead}"  # pyright: ignore[reportUnknownArgumentType]
+    )
+
+
 def name_of(func: object) -> str:
-    """What to call *func* in an error."""
-    return getattr(func, "__qualname__", None) or repr(func)
+    """What to call *func* in an error; never its address."""
+    if isinstance(func, partial):
+        return name_of(func.func)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return getattr(func, "__qualname__", None) or type(func).__qualname__
+
+
+def shown(value: object) -> str:
+    """*value* in an error: what has a name by that, and all else by its repr, cut short."""
+    for kind, what in _NAMED:
+        if isinstance(value, kind):
+            return f"the {what} {name_of(value)}"  # pyright: ignore[reportUnknownArgumentType]
+    if inspect.isroutine(value) or isinstance(value, partial):
+        return f"the function {name_of(value)}"  # pyright: ignore[reportUnknownArgumentType]
+    return short_repr(value)
 
 
 def name_of_coroutine(coro: Coroutine[Any, Any, object]) -> str:

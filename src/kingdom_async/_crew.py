@@ -20,7 +20,14 @@ from typing import Any, Generic, TypeVar
 from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ._arguments import check_items, check_on_error, name_of, refuse_coroutine
+from ._arguments import (
+    check_items,
+    check_mapping,
+    check_on_error,
+    name_of,
+    refuse_async_generator,
+    returned_no_awaitable,
+)
 from ._backend import backend_class
 from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup
@@ -50,7 +57,8 @@ class Crew(ABC, Generic[T, R]):
         rate: float | RateLimit | None,
         on_error: Callable[[T, Exception], Any] | None,
     ) -> None:
-        refuse_coroutine(call, func, "items")
+        check_mapping(call, func, items, "fetch, urls")
+        refuse_async_generator(call, func)
         check_items(call, items)
         check_on_error(call, on_error)
         self.call = call
@@ -207,10 +215,7 @@ class Crew(ABC, Generic[T, R]):
                 raise error
             error = task_cancelled(self.call, f"item {place}", error)
         elif answer is not _NOTHING and not inspect.isawaitable(answer):
-            error = TypeError(
-                f"{self.name} takes an async function, and this one returned "
-                f"{short_repr(answer)}; for a blocking function use offload_map()"
-            )
+            error = returned_no_awaitable(self.name, answer)
         elif self._on_error is not None and isinstance(error, Exception):
             try:
                 return self._on_error(item, error)

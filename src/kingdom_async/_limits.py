@@ -22,6 +22,8 @@ from anyio import (
 )
 from anyio.lowlevel import current_token
 
+from ._arguments import name_of, shown
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -49,11 +51,11 @@ class Limiter(CapacityLimiter):
 
     An `anyio.CapacityLimiter`: it goes wherever one of those goes, and ``async with
     limiter:`` borrows a token for the block. Where the limiter is made inside the run that
-    uses it and needs no name, anyio's is enough.
+    uses it, and errors need not name it, anyio's is enough.
 
     Args:
         tokens: How many may be borrowed at once; ``math.inf`` for no limit.
-        name: What errors and traces call it; default, its number of tokens.
+        name: What errors and traces call it, such as "database".
 
     Example:
         >>> DATABASE = ka.Limiter(5, name="database")
@@ -62,12 +64,16 @@ class Limiter(CapacityLimiter):
 
     __slots__ = ("_runs", "_tokens", "name")
 
-    def __new__(cls, tokens: float, *, name: str | None = None) -> Self:
+    def __new__(cls, tokens: float, *misplaced: object, name: str = "") -> Self:
+        if misplaced or not name:
+            raise _misplaced(name_of(cls), tokens, *misplaced)
         return object.__new__(cls)
 
-    def __init__(self, tokens: float, *, name: str | None = None) -> None:
+    def __init__(  # pyright: ignore[reportInconsistentConstructor]  # says it to checkers
+        self, tokens: float, *, name: str
+    ) -> None:
         self._tokens = _checked(tokens)
-        self.name: str = f"Limiter({tokens})" if name is None else name
+        self.name: str = _checked_name(name)
         self._runs: _PerRun[CapacityLimiter] = _PerRun()
 
     @property
@@ -133,14 +139,32 @@ class Limiter(CapacityLimiter):
         return self.current.statistics()
 
 
+def _misplaced(call: str, *given: object) -> TypeError:
+    names = [value for value in given if isinstance(value, str)] or ["database"]
+    tokens = [value for value in given if not isinstance(value, str)] or [5]
+    return TypeError(
+        f"{call}({', '.join(map(shown, given))}): a limiter is made of its tokens and a name, "
+        f"which errors call it by; write {call}({shown(tokens[0])}, name={names[0]!r})"
+    )
+
+
 def _checked(tokens: float) -> float:
-    if tokens != math.inf and not isinstance(tokens, int):
-        raise TypeError(f"tokens must be a whole number or math.inf, not {tokens!r}")
+    if tokens != math.inf and (isinstance(tokens, bool) or not isinstance(tokens, int)):
+        raise TypeError(
+            f"tokens must be a whole number or math.inf, not {shown(tokens)}; such as 5, for "
+            "five at once"
+        )
     if tokens < 1:
         raise ValueError(
             f"tokens must be 1 or more, not {tokens!r}; with none, every caller would hang"
         )
     return tokens
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"name must be text, not {shown(name)}; such as 'database'")
+    return name
 
 
 class RateLimit:
@@ -165,6 +189,11 @@ class RateLimit:
     __slots__ = ("_burst", "_per_second", "_runs")
 
     def __init__(self, per_second: float, *, burst: int = 1) -> None:
+        if isinstance(per_second, bool) or not isinstance(per_second, (int, float)):
+            raise TypeError(
+                f"per_second must be a number of starts a second, not {shown(per_second)}; "
+                "write RateLimit(10)"
+            )
         if not 0 < per_second < math.inf:
             raise ValueError(
                 f"per_second must be more than 0 and finite, not {per_second!r}; "

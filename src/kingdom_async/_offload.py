@@ -31,7 +31,7 @@ from anyio import (
 from anyio.abc import Process
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
-from ._arguments import is_async, name_of, refuse_coroutine
+from ._arguments import is_async, name_of, refuse_async_generator, refuse_coroutine, shown
 from ._errors import OffloadError
 from ._failures import log_failure
 from ._limits import Limiter
@@ -101,7 +101,11 @@ async def offload(
     """
     refuse_coroutine("offload", func)
     if not callable(func):
-        raise TypeError(f"offload() takes a function and its arguments, not {func!r}")
+        raise TypeError(
+            f"offload() takes a function and its arguments, not {shown(func)}; write "
+            "offload(query, 'select 1')"
+        )
+    refuse_async_generator("offload", func, "an ordinary function")
     if to == "thread":
         return await _in_thread(func, args, limiter, abandon_on_cancel)
     if inspect.iscoroutinefunction(func):
@@ -110,7 +114,7 @@ async def offload(
         return await _in_process(func, args, limiter, abandon_on_cancel)
     if not isinstance(to, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(  # noqa: TRY004  # most often it is a string
-            f"to must be 'thread', 'process' or a concurrent.futures.Executor, not {to!r}"
+            f"to must be 'thread', 'process' or a concurrent.futures.Executor, not {shown(to)}"
         )
     if limiter is not None:
         raise ValueError(
@@ -176,8 +180,8 @@ async def _in_process(
 
 def _no_limiter(limiter: object) -> TypeError:
     return TypeError(
-        f"offload(): limiter must be a Limiter, not {limiter!r}; make one for all calls, "
-        "such as Limiter(5)"
+        f"offload(): limiter must be a Limiter, not {shown(limiter)}; make one for all calls, "
+        "such as Limiter(5, name='database')"
     )
 
 

@@ -17,10 +17,11 @@ from anyio import CapacityLimiter, Lock, from_thread, get_cancelled_exc_class
 from ._arguments import (
     check_count,
     check_items,
+    check_mapping,
     check_on_error,
     is_async,
     name_of,
-    refuse_coroutine,
+    refuse_async_generator,
 )
 from ._chunks import Chunk, Supply, fitted, unpickled
 from ._failures import add_note, task_cancelled
@@ -97,7 +98,8 @@ async def offload_map(
     Example:
         >>> sizes = await ka.offload_map(os.path.getsize, paths, limit=8)
     """
-    refuse_coroutine("offload_map", func, "items")
+    check_mapping("offload_map", func, items, "os.path.getsize, paths, limit=8")
+    refuse_async_generator("offload_map", func, "an ordinary function")
     if inspect.iscoroutinefunction(func):
         raise is_async("offload_map", func, f"await amap({name_of(func)}, items)")
     check_items("offload_map", items)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from anyio import current_time, move_on_at
 
-from ._arguments import check_count
+from ._arguments import check_count, check_seconds
 from ._buffer import Buffer, Waiter
 from ._errors import QueueClosed
 
@@ -96,7 +96,4 @@ class _Batches(Generic[T]):
 
 def _check_batch(max_items: int, linger: float) -> None:
     check_count("max_items", max_items, "a batch is as large as what is there, up to that")
-    if not linger >= 0:
-        raise ValueError(
-            f"linger must be 0 or more seconds, not {linger!r}; 0 takes what is there"
-        )
+    check_seconds("linger", linger, "0 takes what is there")

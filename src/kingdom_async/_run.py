@@ -18,6 +18,7 @@ import anyio
 import sniffio
 from anyio.to_thread import current_default_thread_limiter
 
+from ._arguments import name_of, refuse_async_generator, shown
 from ._backend import anyio_backend, current_backend
 from ._errors import OffloadError
 from ._interrupts import Interrupts
@@ -145,13 +146,20 @@ def _refuse_coroutine(func: object) -> None:
         name = getattr(func, "__name__", "main")  # pyright: ignore[reportUnknownArgumentType]
         func.close()
         raise TypeError(f"run() takes the async function: pass {name}, not {name}()")
-    if inspect.isasyncgenfunction(func) or not callable(func):
-        raise TypeError(f"run() takes an async function and its arguments, not {func!r}")
+    refuse_async_generator("run", func)
+    if not callable(func):
+        raise TypeError(
+            f"run() takes an async function and its arguments, not {shown(func)}; "
+            "write run(main)"
+        )
 
 
 def _awaitable(func: object, answer: Awaitable[T]) -> Awaitable[T]:
     if not inspect.isawaitable(answer):
-        raise TypeError(f"run() takes an async function, and {func!r} returned {answer!r}")
+        raise TypeError(
+            f"run() takes an async function, and {name_of(func)} returned {shown(answer)}; "
+            "define it with async def, or call it without run()"
+        )
     return answer
 
 
@@ -160,7 +168,7 @@ def _refuse_nesting(func: Callable[..., object]) -> None:
         library = sniffio.current_async_library()
     except sniffio.AsyncLibraryNotFoundError:
         return
-    name = getattr(func, "__qualname__", "main")
+    name = name_of(func)
     raise RuntimeError(
         f"run({name}) inside a running {library} loop; you are in async code already: "
         f"await it, as in await {name}(…)"
