@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from anyio.abc import Process
 
 import kingdom_async as ka
 from support import elsewhere
-from support.backends import asyncio_only
+from support.backends import REAL, asyncio_only, chosen
 from support.threads import in_a_thread, tokens_back
 
 
@@ -345,3 +346,91 @@ async def test_an_exit_in_the_function_leaves_the_worker_to_the_next_call() -> N
         await ka.offload(sys.exit, 3, to="process")
     assert caught.value.code == 3
     assert await ka.offload(abs, -1, to="process") == 1
+
+
+# --- Ctrl-C, which a terminal sends to every process ----------------------------------
+
+STOPS_CLEANLY = """
+import signal
+import kingdom_async as ka
+
+async def main():
+    await ka.offload(abs, -1, to="process")
+    with ka.open_signal_receiver(signal.SIGINT) as signals:
+        print("ready", flush=True)
+        async for _ in signals:
+            break
+    for number in range(2, 5):
+        print(await ka.offload(abs, -number, to="process"))
+
+if __name__ == "__main__":
+    ka.run(main)
+"""
+
+IS_INTERRUPTED = """
+import sys
+import time
+import kingdom_async as ka
+
+def stay(gate):
+    open(gate, "w").close()
+    time.sleep(60)
+
+async def main():
+    await ka.offload(abs, -1, to="process")
+    print("ready", flush=True)
+    await ka.offload(stay, sys.argv[1], to="process")
+
+if __name__ == "__main__":
+    try:
+        ka.run(main)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def interrupted(program: str, backend: str, folder: Path) -> tuple[int, str, str]:
+    """Run *program*, and send SIGINT to it and all its processes when it is ready."""
+    path, gate = folder / "program.py", folder / "gate"
+    path.write_text(program)
+    os.mkfifo(gate)
+    with subprocess.Popen(
+        [sys.executable, str(path), str(gate)],
+        env={**os.environ, "KINGDOM_ASYNC_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        if "gate" in program:
+            gate.read_bytes()  # which the function opens when it runs
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("backend", chosen(REAL))
+def test_ctrl_c_while_a_worker_waits(backend: str, tmp_path: Path) -> None:
+    """A program that handles it itself goes on; each later call gets its own answer."""
+    assert interrupted(STOPS_CLEANLY, backend, tmp_path) == (0, "2\n3\n4\n", "")
+
+
+@pytest.mark.parametrize("backend", chosen(REAL))
+def test_ctrl_c_while_a_worker_works(backend: str, tmp_path: Path) -> None:
+    """The program ends at once, and the worker prints no traceback."""
+    assert interrupted(IS_INTERRUPTED, backend, tmp_path) == (0, "interrupted\n", "")
+
+
+async def test_a_function_may_ignore_ctrl_c() -> None:
+    """What a function does with SIGINT is left as it is, from call to call."""
+    await ka.offload(signal.signal, signal.SIGINT, signal.SIG_IGN, to="process")
+    for _ in range(2):
+        assert await ka.offload(elsewhere.interrupted, to="process") is False
+
+
+async def test_an_interrupted_function_raises_its_interrupt() -> None:
+    """While it runs, SIGINT interrupts it, in each call anew."""
+    for _ in range(2):
+        assert await ka.offload(elsewhere.interrupted, to="process") is True

@@ -128,6 +128,6 @@ async def elsewhere(words: list[str], pool: ThreadPoolExecutor) -> None:
     assert_type(await ka.offload_map(length, words, limit=2, on_error=none), list[int | None])
     assert_type(await ka.offload_map(length, aiter_of_str(), limit=2, to=pool), list[int])
     ka.Limiter(5)  # type: ignore[call-arg]  # pyright: ignore  # errors call it by its name
-    ka.Limiter(5, "five")  # type: ignore[misc]  # pyright: ignore
+    ka.Limiter(5, "five")  # type: ignore[call-arg]  # pyright: ignore
     await ka.offload(length, 1)  # type: ignore[arg-type]  # pyright: ignore
     await ka.offload(length, "", to="moon")  # type: ignore[arg-type]  # pyright: ignore

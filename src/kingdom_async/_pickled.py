@@ -9,11 +9,15 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable
+from signal import SIG_IGN, SIGINT, default_int_handler, getsignal, signal
 from typing import Any
 
 from ._errors import OffloadError
 from ._failures import add_note, short_repr
 from ._thread_calls import refuse_awaitable, stopped_iteration
+
+_is_deaf = False
+"""In a worker process: True while Ctrl-C is ignored by our doing."""
 
 
 def pickle_call(func: Callable[..., object], args: tuple[Any, ...], name: str) -> bytes:
@@ -28,7 +32,34 @@ def pickle_call(func: Callable[..., object], args: tuple[Any, ...], name: str) -
 
 
 def call_pickled(payload: bytes) -> bytes:
-    """In the worker process: run the call, and return its outcome for `unpickle_outcome`."""
+    """In the worker process: run the call, and return its outcome for `unpickle_outcome`.
+
+    A Ctrl-C on a terminal goes to workers too. It interrupts a function. To anyio's worker that
+    waits for its next call it would be an answer that nobody asked for, and each later call
+    would then be given the answer to the one before; so while it waits, it is deaf to it.
+    """
+    _listen()
+    try:
+        return _outcome(payload)
+    finally:
+        _go_deaf()
+
+
+def _listen() -> None:
+    global _is_deaf
+    if _is_deaf:
+        _is_deaf = False
+        signal(SIGINT, default_int_handler)
+
+
+def _go_deaf() -> None:
+    global _is_deaf
+    if getsignal(SIGINT) is default_int_handler:  # and not one that the function has set
+        _is_deaf = True
+        signal(SIGINT, SIG_IGN)
+
+
+def _outcome(payload: bytes) -> bytes:
     try:
         func, args = pickle.loads(payload)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -98,3 +99,12 @@ def pass_gates(begun: str, go: str) -> str:
     open(begun, "w").close()
     open(go).close()
     return "late"
+
+
+def interrupted() -> bool:
+    """Whether a Ctrl-C interrupts what runs here."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        return True
+    return False
