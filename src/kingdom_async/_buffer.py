@@ -52,15 +52,22 @@ class Buffer(QueueState[T]):
         self._lingerers: list[Waiter] = []
         self._owned = 0  # items
         self._reserved = 0  # places
-        self._put_count = 0
-        self._take_count = 0
-        self._put_turn = _TURN - 1  # the count at which a put gives way to other tasks
-        self._take_turn = _TURN - 1
+        # Counted down, since CPython keeps the small numbers ready and makes the others.
+        self._puts_left = self._takes_left = _TURN - 1  # until one gives way to other tasks
+        self._put_turn = self._take_turn = _TURN - 1  # what the count will be then
         self._dropped = 0
         self._abandoned = 0
         self._peak = 0
         self._easy_put: float = _NEVER  # put at once while the buffer is shorter than this
         self._easy_get: float = math.inf  # take at once while it is longer than this
+
+    @property
+    def _put_count(self) -> int:
+        return self._put_turn - self._puts_left
+
+    @property
+    def _take_count(self) -> int:
+        return self._take_turn - self._takes_left
 
     # --- putting ---------------------------------------------------------------------
 
@@ -72,14 +79,10 @@ class Buffer(QueueState[T]):
             QueueFull: If it is full and ``overflow="error"``.
         """
         items = self._items
-        count = self._put_count
+        left = self._puts_left
         try:
-            if (
-                len(items) < self._easy_put
-                and count < self._put_turn
-                and self._find_run() is self._run
-            ):
-                self._put_count = count + 1
+            if left > 0 and len(items) < self._easy_put and self._find_run() is self._run:
+                self._puts_left = left - 1
                 items.append(item)
                 return
         except RuntimeError:
@@ -102,8 +105,8 @@ class Buffer(QueueState[T]):
 
     async def _put_with_care(self, item: T) -> None:
         self._check_run("put")
-        if self._put_count >= self._put_turn:
-            self._put_turn = self._put_count + _TURN
+        if self._puts_left <= 0:
+            self._begin_put_turn()
             await self._checkpoint()
         if self._put_at_once(item, "put"):
             return
@@ -120,7 +123,7 @@ class Buffer(QueueState[T]):
         except BaseException:
             self._give_up(waiter, self._putters)
             raise
-        self._put_turn = self._put_count + _TURN
+        self._begin_put_turn()
         self._reserved -= waiter.has_leave
         self._check_open("put")
         self._append(item)
@@ -132,6 +135,7 @@ class Buffer(QueueState[T]):
             if self.overflow == "drop_new":
                 self._dropped += 1
                 self._put_turn -= 1  # it was a put as far as turns go
+                self._puts_left -= 1
                 return True
             if self.overflow != "drop_old":
                 return False
@@ -142,9 +146,13 @@ class Buffer(QueueState[T]):
         return True
 
     def _append(self, item: T) -> None:
-        self._put_count += 1
+        self._puts_left -= 1
         self._items.append(item)
         self._hand_out()
+
+    def _begin_put_turn(self) -> None:
+        self._put_turn += _TURN - self._puts_left
+        self._puts_left = _TURN
 
     # --- taking ----------------------------------------------------------------------
 
@@ -156,14 +164,14 @@ class Buffer(QueueState[T]):
                 in its place, if there is one.
         """
         items = self._items
-        count = self._take_count
+        left = self._takes_left
         try:
             if (
-                self._easy_get < len(items) <= self._peak
-                and count < self._take_turn
+                left > 0
+                and self._easy_get < len(items) <= self._peak
                 and self._find_run() is self._run
             ):
-                self._take_count = count + 1
+                self._takes_left = left - 1
                 return items.popleft()
         except RuntimeError:
             pass  # as in put
@@ -188,8 +196,8 @@ class Buffer(QueueState[T]):
     async def _wait_to_take(self, call: str) -> None:
         """Return when the caller may take an item, which it must do in the same turn."""
         self._check_run(call)
-        if self._take_count >= self._take_turn:
-            self._take_turn = self._take_count + _TURN
+        if self._takes_left <= 0:
+            self._begin_take_turn()
             await self._checkpoint()
         if self._can_take():
             return
@@ -202,7 +210,7 @@ class Buffer(QueueState[T]):
         except BaseException:
             self._give_up(waiter, self._getters)
             raise
-        self._take_turn = self._take_count + _TURN
+        self._begin_take_turn()
         self._owned -= waiter.has_leave
         self._check_end(call)
 
@@ -219,9 +227,13 @@ class Buffer(QueueState[T]):
             items.clear()
         else:
             taken = [items.popleft() for _ in range(number)]
-        self._take_count += number
+        self._takes_left -= number
         self._hand_out()
         return taken
+
+    def _begin_take_turn(self) -> None:
+        self._take_turn += _TURN - self._takes_left
+        self._takes_left = _TURN
 
     # --- leave -----------------------------------------------------------------------
 
