@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -145,6 +146,148 @@ async def test_the_function_may_handle_it() -> None:
             return "did it myself"
 
     assert await ka.offload(careful, limiter=limiter) == "did it myself"
+
+
+# --- tasks that hold a token by themselves --------------------------------------------
+
+
+def by_a_task(func: str, limiter: str, tokens: int) -> str:
+    """The whole sentence, as a pattern."""
+    sentence = (
+        f"offload({func}), by a task that holds a token of the same limiter, would wait for "
+        f"ever: every token of {limiter} ({tokens} in all) is held by a task that waits like "
+        "this one; leave out either limiter= or the 'async with' around the call"
+    )
+    return f"^{re.escape(sentence)}$"
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_a_task_that_holds_the_only_token(abandon: bool) -> None:
+    """`async with limiter: await offload(…, limiter=limiter)` is refused, and gives it back."""
+    limiter = ka.Limiter(1, name="one")
+    with anyio.fail_after(LATE):
+        with pytest.raises(ka.LimiterDeadlock, match=by_a_task("str", "'one'", 1)):
+            async with limiter:
+                await ka.offload(str, 1, limiter=limiter, abandon_on_cancel=abandon)
+        assert await ka.offload(str, 1, limiter=limiter) == "1"
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_task_that_holds_the_only_token_of_anyios_limiter() -> None:
+    """anyio's own limiter is watched as well."""
+    limiter = anyio.CapacityLimiter(1)
+    with anyio.fail_after(LATE):
+        with pytest.raises(ka.LimiterDeadlock, match=by_a_task("str", repr(limiter), 1)):
+            async with limiter:
+                await ka.offload(str, 1, limiter=limiter)
+
+
+async def test_two_tasks_that_hold_the_two_tokens() -> None:
+    """The last to come is refused; its token lets the other one go on."""
+    limiter = ka.Limiter(2, name="two")
+    both_hold = anyio.Event()
+    outcomes: list[str] = []
+
+    async def worker() -> None:
+        try:
+            async with limiter:
+                if limiter.borrowed_tokens == 2:
+                    both_hold.set()
+                await both_hold.wait()
+                outcomes.append(await ka.offload(str, "done", limiter=limiter))
+        except ka.LimiterDeadlock as error:
+            outcomes.append(str(error))
+
+    with anyio.fail_after(LATE):
+        async with ka.TaskGroup() as group:
+            group.start_soon(worker)
+            group.start_soon(worker)
+    assert outcomes[1] == "done"
+    assert re.search(by_a_task("str", "'two'", 2), outcomes[0])
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_task_that_holds_the_token_its_thread_asks_for() -> None:
+    """The task waits for the thread, and the thread for the token of the task."""
+    limiter, other = ka.Limiter(1, name="one"), ka.Limiter(1, name="other")
+    with anyio.fail_after(LATE):
+        with pytest.raises(ka.LimiterDeadlock, match=deadlock("str", "'one'", 1)):
+            async with limiter:
+                await ka.offload(call_back, limiter, limiter=other)
+
+
+async def test_a_process_for_a_task_that_holds_a_token() -> None:
+    """A task may hold one token of a limiter; it is told which of the two to leave out."""
+    limiter = ka.Limiter(2, name="two")
+    sentence = (
+        "offload(abs, to='process'): this task holds a token of 'two' already; leave out "
+        "either limiter= or the 'async with' around the call"
+    )
+    with pytest.raises(ka.OffloadError, match=f"^{re.escape(sentence)}$"):
+        async with limiter:
+            await ka.offload(abs, 1, to="process", limiter=limiter)
+
+
+async def test_no_alarm_while_the_limiter_has_another_token() -> None:
+    """One for the block, one for the thread: wasteful, and no deadlock."""
+    limiter = ka.Limiter(2, name="two")
+    async with limiter:
+        assert await ka.offload(str, 1, limiter=limiter) == "1"
+
+
+async def test_no_alarm_while_another_task_will_give_its_token_back() -> None:
+    """One token is held by a task that waits for nobody here."""
+    limiter = ka.Limiter(2, name="two")
+
+    async def hold() -> None:
+        async with limiter:
+            with anyio.fail_after(LATE):
+                while not limiter.statistics().tasks_waiting:
+                    await ka.checkpoint()
+
+    async with ka.TaskGroup() as group, limiter:
+        group.start_soon(hold)
+        while limiter.available_tokens:
+            await ka.checkpoint()
+        assert await ka.offload(str, 1, limiter=limiter) == "1"
+
+
+async def test_no_alarm_for_the_tasks_of_a_task_that_holds_a_token() -> None:
+    """The task itself does not wait for them before it has left the block."""
+    limiter = ka.Limiter(1, name="one")
+    async with ka.TaskGroup() as group, limiter:
+        job = group.start_soon(lambda: ka.offload(str, 1, limiter=limiter))
+        while not limiter.statistics().tasks_waiting:
+            await ka.checkpoint()
+    assert job.return_value == "1"
+
+
+@asyncio_only
+async def test_no_alarm_for_an_abandoned_call_of_a_task_that_holds_a_token() -> None:
+    """Who was cancelled natively, and left its thread behind, can give its token back."""
+    limiter, other = ka.Limiter(1, name="one"), ka.Limiter(1, name="other")
+    held = Held()
+    outcomes: list[str] = []
+
+    def stay_then_nest() -> None:
+        held()
+        outcomes.append(call_back(limiter))
+
+    async def leave_it_behind() -> None:
+        async with limiter:
+            with suppress(asyncio.CancelledError):
+                await ka.offload(stay_then_nest, limiter=other)
+            held.let_go()
+            while not limiter.statistics().tasks_waiting:
+                await ka.checkpoint()
+
+    task = asyncio.ensure_future(leave_it_behind())
+    await held.until_started()
+    task.cancel()
+    with anyio.fail_after(LATE):
+        await asyncio.wait([task])
+        await tokens_back(other)
+    assert outcomes == ["inner"]
 
 
 # --- no false alarm ------------------------------------------------------------------

@@ -25,6 +25,7 @@ from anyio import (
     Event,
     RunFinishedError,
     get_cancelled_exc_class,
+    get_current_task,
     to_process,
     to_thread,
 )
@@ -37,7 +38,7 @@ from ._failures import log_failure
 from ._limits import Limiter
 from ._pickled import call_pickled, pickle_call, unpickle_outcome
 from ._scopes import cancelled_natively
-from ._thread_calls import ThreadCall, refuse_awaitable, stopped_iteration
+from ._thread_calls import ThreadCall, holds_token, refuse_awaitable, stopped_iteration
 
 if sys.version_info >= (3, 11):
     from typing import TypeVarTuple, Unpack
@@ -76,7 +77,9 @@ async def offload(
 
     A thread that calls back into the loop (``from_thread.run``) and from there offloads again
     under the same exhausted limiter would wait for itself. That is detected where the call
-    back itself awaits `offload`, and not where it starts other tasks that do.
+    back itself awaits `offload`, and not where it starts other tasks that do. So would a task
+    that holds the last token (``async with limiter:``), which is detected where the task
+    itself awaits `offload`.
 
     Args:
         func: An ordinary function; *args* are its positional arguments.
@@ -160,6 +163,12 @@ async def _in_process(
 ) -> T:
     if not (limiter is None or isinstance(limiter, CapacityLimiter)):
         raise _no_limiter(limiter)
+    if limiter is not None and holds_token(limiter, get_current_task().id):
+        name = repr(limiter.name if isinstance(limiter, Limiter) else limiter)
+        raise OffloadError(
+            f"offload({name_of(func)}, to='process'): this task holds a token of {name} "
+            "already; leave out either limiter= or the 'async with' around the call"
+        )
     payload = pickle_call(func, args, name_of(func))
     try:
         outcome = await to_process.run_sync(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -31,7 +30,10 @@ _current: ContextVar[ThreadCall[Any] | None] = ContextVar("kingdom_async_thread"
 """The call whose thread this context comes from."""
 
 _waiting: WeakKeyDictionary[object, list[ThreadCall[Any]]] = WeakKeyDictionary()
-"""For each run, the calls from inside other calls' threads that wait for a token."""
+"""For each run, the calls that wait for a token while others may wait for them.
+
+Those are calls from inside other calls' threads, and by tasks that hold a token already.
+"""
 
 _CALL_BACKS = ("anyio._backends._asyncio", "trio._threads")
 """Whose coroutine it is that runs what a thread gave to from_thread.run()."""
@@ -65,6 +67,8 @@ class ThreadCall(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._parent = _current.get()
         self._host: int | None = None
+        self._waiter: int | None = None  # the task that waits for this call, by its id
+        self._borrower: object = self
 
     # --- in the thread ---------------------------------------------------------------
 
@@ -122,6 +126,7 @@ class ThreadCall(Generic[T]):
 
     async def __aenter__(self) -> None:  # asyncio
         self._loop = asyncio.get_running_loop()
+        self._waiter = id(asyncio.current_task())
         await self._acquire(self)
 
     async def __aexit__(
@@ -138,7 +143,8 @@ class ThreadCall(Generic[T]):
         self.limiter.release_on_behalf_of(self)
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:  # trio
-        self._host = get_current_task().id
+        self._host = self._waiter = get_current_task().id
+        self._borrower = borrower
         await self._acquire(borrower)
 
     def release_on_behalf_of(self, borrower: object) -> None:  # trio
@@ -147,7 +153,9 @@ class ThreadCall(Generic[T]):
     async def _acquire(self, borrower: object) -> None:
         if self._parent is not None and not self._is_call_back():
             self._parent = None  # whose thread does not wait for this call
-        if self._parent is None or self.limiter.available_tokens >= 1:
+        if self.limiter.available_tokens >= 1 or not (
+            self._parent is not None or holds_token(self.limiter, self._waiter)
+        ):
             await self.limiter.acquire_on_behalf_of(borrower)
             return
         waiting = _waiting.setdefault(current_token().native_token, [])
@@ -173,30 +181,51 @@ class ThreadCall(Generic[T]):
         return frame is not None and frame.f_globals.get("__name__") in _CALL_BACKS
 
     def _refuse_deadlock(self, waiting: list[ThreadCall[Any]]) -> None:
-        """Raise if the tokens waited for are held only by calls that wait for this one."""
+        """Raise if the tokens waited for are held only by what waits for this call."""
         stuck = waiting
         while True:
-            holders = {id(holder): holder for call in stuck for holder in call._holders()}
-            held = Counter(id(holder.limiter) for holder in holders.values())
-            rest = [c for c in stuck if held[id(c.limiter)] >= c.limiter.total_tokens]
+            blocked = {borrower for call in stuck for borrower in call._blocked()}
+            rest = [call for call in stuck if call._waits_only_for(blocked)]
             if len(rest) == len(stuck):
                 break
             stuck = rest
-        if self in stuck:
+        if self not in stuck:
+            return
+        tokens = f"every token of {self._limiter_name} ({self.limiter.total_tokens} in all)"
+        if self._parent is None:
             raise LimiterDeadlock(
-                f"offload({name_of(self._func)}), called back from a thread, would wait for "
-                f"ever: every token of {self._limiter_name} "
-                f"({self.limiter.total_tokens} in all) is held by a thread that waits like "
-                "this one; give the inner calls a limiter of their own"
+                f"offload({name_of(self._func)}), by a task that holds a token of the same "
+                f"limiter, would wait for ever: {tokens} is held by a task that waits like "
+                "this one; leave out either limiter= or the 'async with' around the call"
             )
+        raise LimiterDeadlock(
+            f"offload({name_of(self._func)}), called back from a thread, would wait for "
+            f"ever: {tokens} is held by a thread that waits like "
+            "this one; give the inner calls a limiter of their own"
+        )
 
-    def _holders(self) -> Iterator[ThreadCall[Any]]:
-        """The calls around this one, which cannot end before it."""
+    def _waits_only_for(self, blocked: set[int]) -> bool:
+        """True if no token can come back before one of the *blocked* goes on."""
+        borrowers = self.limiter.statistics().borrowers
+        return sum(id(one) in blocked for one in borrowers) >= self.limiter.total_tokens
+
+    def _blocked(self) -> Iterator[int]:
+        """The ids of what borrows and cannot go on before this call has its token."""
+        if self._waiter is not None:
+            yield self._waiter
         call = self._parent
         while call is not None:
             if call._state is not _State.ENDED:
-                yield call
+                yield id(call._borrower)
+            if call._state is _State.RUNNING and not call._is_abandoned:
+                assert call._waiter is not None
+                yield call._waiter
             call = call._parent
+
+
+def holds_token(limiter: CapacityLimiter, task: int | None) -> bool:
+    """True if the task of that id has borrowed a token by itself, as ``async with`` does."""
+    return any(id(borrower) == task for borrower in limiter.statistics().borrowers)
 
 
 def stopped_iteration(func: Callable[..., object]) -> OffloadError:
