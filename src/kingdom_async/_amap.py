@@ -109,8 +109,7 @@ class _Collector(Crew[T, R]):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.results: list[Any] = []
-        self.deliver = self.results.__setitem__
+        self.delivery = self.results = list[Any]()
 
     def source(self, items: Iterator[T]) -> Iterator[T]:
         return items

@@ -152,13 +152,11 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         super().__init__(*args)
         self.has_run: bool = False
         self._has_ended = False
-        self._results = results
+        self.delivery = self._results = results
         self._window = Window[T](2 * int(self._limit))
         self._breakages: deque[Exception] = deque()
-        self._wake: Event | None = None
         self._over = False
         self._is_left = False
-        self.deliver: Callable[[int, Any], None] = self._deliver
 
     # --- the workers' side -----------------------------------------------------------
 
@@ -194,11 +192,6 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         self._breakages.append(error)
         self._window.end()
 
-    def _deliver(self, place: int, value: Any) -> None:
-        self._results.put(place, value)
-        if self._wake is not None and self._results.has_next():
-            self._wake.set()
-
     # --- the consumer's side ---------------------------------------------------------
 
     async def __anext__(self) -> R:
@@ -207,14 +200,14 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
             await checkpoint()
         while self._over or not results.has_next():
             self._stop_if_over()
-            if self._wake is not None:
+            if results.awaited is not None:
                 raise RuntimeError(f"{self.name}: one task at a time may iterate over it")
             window.wake_one()
-            self._wake = window.ending = Event()
+            results.awaited = window.ending = Event()
             try:
-                await self._wake.wait()
+                await results.awaited.wait()
             finally:
-                self._wake = None
+                results.awaited = None
         value = results.take()
         window.consume()
         if type(value) is _Failure:
@@ -255,8 +248,11 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 class _Results(ABC):
     """Results that are done and not yet consumed."""
 
+    #: To be set when there is a next one, if the consumer waits for it.
+    awaited: Event | None = None
+
     @abstractmethod
-    def put(self, place: int, value: Any) -> None: ...
+    def __setitem__(self, place: int, value: Any, /) -> None: ...
     @abstractmethod
     def has_next(self) -> bool: ...
     @abstractmethod
@@ -272,8 +268,10 @@ class _InOrder(_Results):
         self._done: dict[int, Any] = {}
         self._next = 0
 
-    def put(self, place: int, value: Any) -> None:
+    def __setitem__(self, place: int, value: Any, /) -> None:
         self._done[place] = value
+        if place == self._next and self.awaited is not None:
+            self.awaited.set()
 
     def has_next(self) -> bool:
         return self._next in self._done
@@ -292,8 +290,10 @@ class _AsDone(_Results):
     def __init__(self) -> None:
         self._done: deque[Any] = deque()
 
-    def put(self, place: int, value: Any) -> None:
+    def __setitem__(self, place: int, value: Any, /) -> None:
         self._done.append(value)
+        if self.awaited is not None:
+            self.awaited.set()
 
     def has_next(self) -> bool:
         return bool(self._done)
