@@ -10,6 +10,7 @@ import pytest
 from anyio.to_thread import current_default_thread_limiter
 
 import kingdom_async as ka
+from kingdom_async._settings import Settings, read_settings
 from support.backends import REAL
 
 
@@ -29,6 +30,16 @@ async def test_changes_nothing_where_no_variable_is_set() -> None:
     with ka.environment():
         assert _tokens() == before
     assert _tokens() == before
+
+
+async def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `KINGDOM_ASYNC_BACKEND= program`: the default, and no warning."""
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+        monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", "")
+    before = _tokens()
+    with ka.environment():
+        assert _tokens() == before
+    assert read_settings() == Settings("asyncio", None, "off", None, None, None)
 
 
 async def test_applies_threads_for_the_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def run(
     """Run ``func(*args)`` in a new event loop and return its result.
 
     For each setting an argument beats its ``KINGDOM_ASYNC_…`` environment variable, which
-    beats the default. Ctrl-C raises a bare ``KeyboardInterrupt`` once the program has cleaned
+    beats the default; an empty variable is one that is not set. Ctrl-C raises a bare ``KeyboardInterrupt`` once the program has cleaned
     up; errors in that cleanup are its ``__cause__``. A second Ctrl-C raises at once.
 
     Args:
