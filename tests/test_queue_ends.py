@@ -355,7 +355,7 @@ async def test_discarding_wakes_both_sides(caplog: pytest.LogCaptureFixture) -> 
         await settle()
     assert sorted(told) == ["get", "join", "put"]
     assert [each.getMessage() for each in caplog.records] == [
-        "Queue: 1 items were put and never taken"
+        "Queue: 1 item was put and never taken"
     ]
 
 
@@ -364,7 +364,7 @@ async def test_join_says_that_it_can_never_be(caplog: pytest.LogCaptureFixture) 
     async with ka.Queue[int](5) as queue:
         await queue.put(1)
     sentence = (
-        "join() on <Queue 0/5>, of which 1 items were discarded; leave 'async with queue' "
+        "join() on <Queue 0/5>, of which 1 item was discarded; leave 'async with queue' "
         "after join() has returned"
     )
     with pytest.raises(ka.QueueClosed, match=f"^{re.escape(sentence)}$"):
@@ -411,14 +411,14 @@ async def test_collected_with_items_inside(caplog: pytest.LogCaptureFixture) -> 
     assert queue is not None
     await queue.put(1)
     sentence = (
-        "Queue 'jobs' was dropped with 1 items in it; drain() takes them, 'async with' "
+        "Queue 'jobs' was dropped with 1 item in it; drain() takes them, 'async with' "
         "discards them"
     )
     with pytest.warns(ResourceWarning, match=f"^{re.escape(sentence)}$"):
         del queue
         gc.collect()
     assert [each.getMessage() for each in caplog.records] == [
-        "Queue 'jobs': 1 items were put and never taken"
+        "Queue 'jobs': 1 item was put and never taken"
     ]
 
 
@@ -457,5 +457,5 @@ async def test_join_ends_when_items_are_discarded_while_it_waits() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(discard)
-        with pytest.raises(ka.QueueClosed, match="of which 1 items were discarded"):
+        with pytest.raises(ka.QueueClosed, match="of which 1 item was discarded"):
             await queue.join()

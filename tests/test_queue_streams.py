@@ -109,7 +109,7 @@ async def test_the_receiver_closes_while_one_sends(caplog: pytest.LogCaptureFixt
         await settle()
         await queue.receive_stream.aclose()
     assert [each.getMessage() for each in caplog.records] == [
-        "Queue 'pipe': 1 items were put and never taken"
+        "Queue 'pipe': 1 item was put and never taken"
     ]
     assert queue.statistics().abandoned == 1
 

@@ -18,7 +18,7 @@ from anyio import Event
 
 from ._errors import QueueEmpty, QueueFull
 from ._failures import logger
-from ._queue_state import Overflow, QueueState
+from ._queue_state import Overflow, QueueState, items_were
 
 T = TypeVar("T")
 
@@ -313,7 +313,7 @@ class Buffer(QueueState[T]):
             self._log_left(left)
 
     def _log_left(self, left: int) -> None:
-        logger.warning("%s: %d items were put and never taken", self._title(), left)
+        logger.warning("%s: %s put and never taken", self._title(), items_were(left))
 
     def _finish(self, number: int) -> None:
         """So many items will never be worked on: they were dropped or discarded."""

@@ -21,6 +21,16 @@ Overflow = Literal["wait", "drop_new", "drop_old", "error"]
 _POLICIES = ("wait", "drop_new", "drop_old", "error")
 
 
+def items(number: int) -> str:
+    """``1 item``, ``2 items``."""
+    return "1 item" if number == 1 else f"{number} items"
+
+
+def items_were(number: int) -> str:
+    """``1 item was``, ``2 items were``."""
+    return f"{items(number)} {'was' if number == 1 else 'were'}"
+
+
 class QueueState(Generic[T]):
     """What every part of a queue asks before it acts."""
 

@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from ._errors import QueueClosed
 from ._queue_batches import BatchBuffer
+from ._queue_state import items, items_were
 from ._queue_streams import ReceiveStream, SendStream
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Queue(BatchBuffer[T]):
         if left:
             self._log_left(left)
             warnings.warn(
-                f"{self._title()} was dropped with {left} items in it; drain() takes them, "
+                f"{self._title()} was dropped with {items(left)} in it; drain() takes them, "
                 "'async with' discards them",
                 ResourceWarning,
                 source=self,
@@ -203,7 +204,7 @@ class Queue(BatchBuffer[T]):
                 self._joiners.remove(event)
         if self._abandoned:
             raise QueueClosed(
-                f"join() on {self!r}, of which {self._abandoned} items were discarded; "
+                f"join() on {self!r}, of which {items_were(self._abandoned)} discarded; "
                 "leave 'async with queue' after join() has returned"
             )
 

@@ -42,8 +42,9 @@ def run(
     """Run ``func(*args)`` in a new event loop and return its result.
 
     For each setting an argument beats its ``KINGDOM_ASYNC_…`` environment variable, which
-    beats the default; an empty variable is one that is not set. Ctrl-C raises a bare ``KeyboardInterrupt`` once the program has cleaned
-    up; errors in that cleanup are its ``__cause__``. A second Ctrl-C raises at once.
+    beats the default; an empty variable is one that is not set. Ctrl-C raises a bare
+    ``KeyboardInterrupt`` once the program has cleaned up; errors in that cleanup are its
+    ``__cause__``. A second Ctrl-C raises at once.
 
     Args:
         func: An async function; *args* are its positional arguments.
