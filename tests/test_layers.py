@@ -20,7 +20,8 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     },
     {  # one primitive each
         "_scopes": set(),
-        "_groups": set(),
+        "_members": set(),
+        "_groups": {"_members"},
         "_limits": set(),
         "_queue_streams": set(),
         "_queue_state": set(),

@@ -1,40 +1,24 @@
 """Tasks that end with their block.
 
-Rule: anyio's task group does all the work. Ours keeps the handles of the tasks that are not
-done yet, and that alone tells which daemons to cancel and which failure belongs to whom.
+Rule: anyio's task group does all the work. This file starts tasks and hands their handles to
+the group's members (`_members`), who know what to do when the block is left.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 import sys
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 import anyio.abc
-from anyio import (
-    TaskHandle,
-    create_task_group,
-    current_effective_deadline,
-    get_cancelled_exc_class,
-)
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
 
 from . import _observe
 from ._arguments import refuse_coroutine
-from ._failures import (
-    bare,
-    distinct,
-    first_of,
-    identity,
-    is_group,
-    set_context,
-    short_repr,
-    without,
-)
+from ._failures import short_repr, without
+from ._members import Members
 
 if sys.version_info >= (3, 11):
     from typing import Self, TypeVarTuple, Unpack
@@ -43,8 +27,6 @@ else:
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
-
-_UNFINISHED = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 
 
 class TaskGroup(anyio.abc.TaskGroup):
@@ -75,11 +57,7 @@ class TaskGroup(anyio.abc.TaskGroup):
             raise ValueError(f"errors must be 'group' or 'first', not {errors!r}")
         self._first = errors == "first"
         self._group = create_task_group()
-        self._tasks = _Unfinished()
-        self._daemons = _Unfinished()
-        self._leaving = False
-        self._watched = False
-        self._daemons_ended = False
+        self._members = Members(self._group)
 
     @property
     def cancel_scope(self) -> anyio.CancelScope:  # type: ignore[override]
@@ -146,7 +124,7 @@ class TaskGroup(anyio.abc.TaskGroup):
                 f"create_task() takes a coroutine, not {short_repr(coro)}; "
                 "write create_task(fetch(1)) or start_soon(fetch, 1)"
             ) from None
-        self._keep(handle, daemon)
+        self._members.add(handle, daemon)
         return handle
 
     @overload
@@ -222,7 +200,7 @@ class TaskGroup(anyio.abc.TaskGroup):
                 raise
             failure = heard[0]
         else:
-            self._keep(handle, daemon)
+            self._members.add(handle, daemon)
             return handle if return_handle else handle.start_value
         finally:
             heard = None  # an error whose frames hold it is a reference cycle
@@ -230,29 +208,6 @@ class TaskGroup(anyio.abc.TaskGroup):
             raise failure
         finally:
             del failure
-
-    def _keep(self, handle: TaskHandle[Any, Any], daemon: bool) -> None:
-        if not daemon:
-            self._tasks.add(handle)
-            return
-        self._daemons.add(handle)
-        if self._daemons_ended:
-            handle.cancel()
-        elif self._leaving:
-            self._watch()
-
-    def _watch(self) -> None:
-        if not self._watched:
-            self._watched = True
-            self._group.create_task(self._end_daemons(), name="TaskGroup: end of daemons")
-
-    async def _end_daemons(self) -> None:
-        while pending := self._tasks.unfinished():  # may grow while we wait
-            for handle in pending:
-                await handle.wait()
-        self._daemons_ended = True
-        for daemon in self._daemons.handles:
-            daemon.cancel()
 
     # --- the block -------------------------------------------------------------------
 
@@ -266,125 +221,14 @@ class TaskGroup(anyio.abc.TaskGroup):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        self._leaving = True
-        if self._daemons.handles:
-            self._watch()
+        self._members.end_daemons_last()
         try:
             if self._first:
-                return await self._leave_with_first(exc_type, exc, traceback)
+                return await self._members.leave_with_first(exc_type, exc, traceback)
             return await self._group.__aexit__(exc_type, exc, traceback)
         finally:
-            # an error whose frames hold it is a reference cycle
-            self._tasks.handles.clear()
-            self._daemons.handles.clear()
-            del exc, traceback
-
-    async def _leave_with_first(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        # On asyncio anyio records the failure of a task a turn after the task has failed.
-        before = self._names() if exc is not None else {}
-        if exc is not None or current_effective_deadline() == -math.inf:
-            # Where no task is left to wait for, a native cancellation makes anyio's exit
-            # drop the failures that it has recorded.
-            self._group.create_task(checkpoint(), name="TaskGroup: exit")
-        try:
-            raised = None if await self._group.__aexit__(exc_type, exc, traceback) else exc
-        except BaseException as error:
-            raised = error
-        try:
-            if raised is not None and _failures_in(raised, before):
-                await _settle()
-                raised = first_of(_failures_in(raised, before), self._names())
-                if self._has_ended_the_loop():
-                    raised = asyncio.CancelledError("the event loop is shut down")
-            if raised is None or raised is exc:
-                return raised is None
-            context = raised.__context__
-            try:
-                raise raised
-            finally:
-                set_context(raised, context)  # Python put the body's error here
-        finally:
-            del raised, exc, traceback
-
-    def _has_ended_the_loop(self) -> bool:
-        """True if a task raised what tears through asyncio's loop as soon as it is raised.
-
-        Raised once more by the group, it would tear through the loop's shutdown as well, and
-        leave worker threads behind that nobody stops.
-        """
-        if get_cancelled_exc_class() is not asyncio.CancelledError:
-            return False
-        failed = (*self._tasks.failed(), *self._daemons.failed())
-        return any(isinstance(error, (KeyboardInterrupt, SystemExit)) for _, error in failed)
-
-    def _names(self) -> dict[tuple[int, ...], str]:
-        failed = (*self._tasks.failed(), *self._daemons.failed())
-        return {identity(error): name for name, error in failed}
-
-
-class _Unfinished:
-    """The handles of tasks that have not ended, or have failed; others are dropped in time.
-
-    At most about as many finished ones are kept as there are unfinished, so a group that
-    starts tasks for years stays small.
-    """
-
-    __slots__ = ("handles", "room")
-
-    def __init__(self) -> None:
-        self.handles: list[TaskHandle[Any, Any]] = []
-        self.room = 32
-
-    def add(self, handle: TaskHandle[Any, Any]) -> None:
-        self.handles.append(handle)
-        if len(self.handles) > self.room:
-            dropped = (TaskHandle.Status.FINISHED, TaskHandle.Status.CANCELLED)
-            self.handles = [h for h in self.handles if h.status not in dropped]
-            self.room = 2 * len(self.handles) + 32
-
-    def unfinished(self) -> list[TaskHandle[Any, Any]]:
-        return [handle for handle in self.handles if handle.status in _UNFINISHED]
-
-    def failed(self) -> list[tuple[str, BaseException]]:
-        """The name and the failure of each task that failed."""
-        status = TaskHandle.Status.FAILED
-        failed = (
-            (handle, handle.exception) for handle in self.handles if handle.status is status
-        )
-        return [(handle.name, error) for handle, error in failed if error is not None]
-
-
-def _failures_in(
-    raised: BaseException, before: Container[tuple[int, ...]]
-) -> list[BaseException]:
-    """What anyio's group recorded, in that order, with the cancellations taken out.
-
-    What had failed *before* the body did comes before what the body raised.
-    """
-    cancelled = get_cancelled_exc_class()
-    errors = raised.exceptions if is_group(raised) else (raised,)
-    real = (without(cancelled, error) for error in errors)
-    failures = [error for error in real if error is not None]
-    return distinct(sorted(failures, key=lambda error: identity(bare(error)) not in before))
-
-
-async def _settle() -> None:
-    """Pass one shielded checkpoint, however many native cancellations strike in it.
-
-    A coroutine that a cancellation resumed has the `__context__` of what it raises
-    overwritten in each frame on the way out; one that was resumed in peace has not.
-    """
-    cancelled = get_cancelled_exc_class()
-    while True:
-        try:
-            return await cancel_shielded_checkpoint()
-        except cancelled:
-            continue
+            self._members.forget()
+            del exc, traceback  # an error whose frames hold it is a reference cycle
 
 
 def _not_async(call: str, func: Callable[..., object], result: object) -> TypeError:
