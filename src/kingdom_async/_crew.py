@@ -38,7 +38,7 @@ from ._sources import Feed
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TURN = 64
+_LAST_OF_TURN = 64 - 1
 _NOTHING: Any = object()
 
 
@@ -202,7 +202,7 @@ class Crew(ABC, Generic[T, R]):
                     if not same_values(copy_context(), self._context):
                         return True
                     variables = get_referents(copy_context())[0]
-                if not (place + 1) & (_TURN - 1):
+                if place & _LAST_OF_TURN == _LAST_OF_TURN:
                     answer = item = value = None  # who waits keeps nothing alive
                     self._giving_way += 1
                     try:

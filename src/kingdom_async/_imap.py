@@ -33,6 +33,7 @@ R = TypeVar("R")
 D = TypeVar("D")
 
 _TURN = 64
+_NOTHING: Any = object()
 
 
 @overload
@@ -155,6 +156,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         self.delivery = self._results = results
         self._window = Window[T](2 * int(self._limit))
         self._breakages: deque[Exception] = deque()
+        self._left_of_turn = _TURN
         self._over = False
         self._is_left = False
 
@@ -196,9 +198,11 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 
     async def __anext__(self) -> R:
         window, results = self._window, self._results
-        if not (window.consumed + 1) % _TURN:
+        self._left_of_turn -= 1
+        if not self._left_of_turn:
+            self._left_of_turn = _TURN
             await checkpoint()
-        while self._over or not results.has_next():
+        while self._over or (value := results.take()) is _NOTHING:
             self._stop_if_over()
             if results.awaited is not None:
                 raise RuntimeError(f"{self.name}: one task at a time may iterate over it")
@@ -208,7 +212,6 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
                 await results.awaited.wait()
             finally:
                 results.awaited = None
-        value = results.take()
         window.consume()
         if type(value) is _Failure:
             self._raise(value.error)
@@ -216,12 +219,11 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 
     def _stop_if_over(self) -> None:
         """Raise what comes after the last result, if that was consumed."""
-        window = self._window
         if self._is_left:
             raise RuntimeError(f"{self.name} was left: iterate over it inside its block")
         if self._over:
             raise StopAsyncIteration
-        is_consumed = window.ended and window.consumed == window.pulled
+        is_consumed = self._window.is_consumed()
         if self._breakages and (is_consumed or self._has_ended):
             self._raise(self._breakages.popleft())
         if is_consumed:
@@ -254,9 +256,9 @@ class _Results(ABC):
     @abstractmethod
     def __setitem__(self, place: int, value: Any, /) -> None: ...
     @abstractmethod
-    def has_next(self) -> bool: ...
-    @abstractmethod
-    def take(self) -> Any: ...
+    def take(self) -> Any:
+        """The next one, or _NOTHING."""
+
     @abstractmethod
     def left(self) -> Iterable[Any]: ...
 
@@ -273,12 +275,11 @@ class _InOrder(_Results):
         if place == self._next and self.awaited is not None:
             self.awaited.set()
 
-    def has_next(self) -> bool:
-        return self._next in self._done
-
     def take(self) -> Any:
-        self._next += 1
-        return self._done.pop(self._next - 1)
+        value = self._done.pop(self._next, _NOTHING)
+        if value is not _NOTHING:
+            self._next += 1
+        return value
 
     def left(self) -> Iterable[Any]:
         return self._done.values()
@@ -295,11 +296,8 @@ class _AsDone(_Results):
         if self.awaited is not None:
             self.awaited.set()
 
-    def has_next(self) -> bool:
-        return bool(self._done)
-
     def take(self) -> Any:
-        return self._done.popleft()
+        return self._done.popleft() if self._done else _NOTHING
 
     def left(self) -> Iterable[Any]:
         return self._done

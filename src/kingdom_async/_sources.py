@@ -157,20 +157,16 @@ class Window(Iterator[T]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._coming = 0
+        self._room = size
+        self._coming = 0  # items of an async source that are on their way
         self._sleepers: deque[Event] = deque()
         self.items: Iterator[T] = iter(())
-        self.pulled = 0
-        self.consumed = 0
         self.ended = False
         #: To be set when no more items will be pulled.
         self.ending: Event | None = None
 
-    def _room(self) -> int:
-        return self._size + self.consumed - self.pulled - self._coming
-
     def __next__(self) -> T:
-        if self.ended or self._room() <= 0:
+        if self.ended or self._room <= self._coming:
             raise StopIteration
         try:
             item = next(self.items)
@@ -178,14 +174,14 @@ class Window(Iterator[T]):
             if not isinstance(self.items, Feed):
                 self.end()
             raise
-        self.pulled += 1
+        self._room -= 1
         return item
 
     async def more(self) -> bool:
         """Wait for what is missing: room, or an item of an async source."""
         if self.ended:
             return False
-        if self._room() > 0 and isinstance(self.items, Feed):
+        if self._room > self._coming and isinstance(self.items, Feed):
             self._coming += 1
             try:
                 if not await self.items.more():
@@ -201,14 +197,18 @@ class Window(Iterator[T]):
 
     def consume(self) -> None:
         """One result was consumed. Who sleeps is woken when half the window is free."""
-        self.consumed += 1
-        if self._sleepers and self._room() >= self._size // 2:
+        self._room += 1
+        if self._sleepers and self._room - self._coming >= self._size // 2:
             self._sleepers.popleft().set()
 
     def wake_one(self) -> None:
         """Wake who sleeps although there is room."""
-        if self._sleepers and self._room() > 0:
+        if self._sleepers and self._room > self._coming:
             self._sleepers.popleft().set()
+
+    def is_consumed(self) -> bool:
+        """True if no more items will come, and all results were consumed."""
+        return self.ended and self._room == self._size
 
     def end(self) -> None:
         """No more items will be pulled."""
