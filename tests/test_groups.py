@@ -17,7 +17,6 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
-from kingdom_async import _observe
 from support.errors import shape
 
 if sys.version_info < (3, 11):
@@ -636,26 +635,3 @@ async def test_finished_tasks_are_not_hoarded(errors: Any, daemon: bool) -> None
             await checkpoint()
         gc.collect()
         assert len(alive) < 100
-
-
-async def test_an_observer_is_told_of_every_task() -> None:
-    """What a tracer puts in the slot sees each task with its name, and may wrap it."""
-    seen: list[tuple[str, object]] = []
-
-    class Spy:
-        def spawned(self, coro: Any, name: str, group: AnyTaskGroup) -> Any:
-            seen.append((name, group))
-            return coro
-
-    async def serve(*, task_status: TaskStatus[None]) -> None:
-        task_status.started()
-
-    _observe.observer = Spy()
-    try:
-        async with ka.TaskGroup() as group:
-            group.start_soon(fetch, 1)
-            group.create_task(fetch(2))
-            await group.start(serve, name="server")
-    finally:
-        _observe.observer = None
-    assert seen == [(f"{__name__}.fetch", group), ("fetch", group), ("server", group)]

@@ -59,10 +59,19 @@ class TaskGroup(anyio.abc.TaskGroup):
         self._group = create_task_group()
         self._members = Members(self._group)
 
+    #: An observer's own.
+    _seen: Any = None
+
     @property
     def cancel_scope(self) -> anyio.CancelScope:  # type: ignore[override]
         """The scope around the body and all tasks."""
         return self._group.cancel_scope
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancel the body and all tasks, as ``cancel_scope.cancel(reason)`` does."""
+        if _observe.observer is not None:
+            _observe.observer.cancelled(self, reason)
+        self._group.cancel_scope.cancel(reason)
 
     # --- starting tasks --------------------------------------------------------------
 
@@ -112,9 +121,8 @@ class TaskGroup(anyio.abc.TaskGroup):
             context: The `contextvars.Context` to run in; default, a copy of the caller's.
             daemon: True for a task that does not keep the group open.
         """
-        if _observe.observer is not None:
-            name = getattr(coro, "__qualname__", None) if name is None else name
-            coro = _observe.observer.spawned(coro, str(name), self)
+        if _observe.observer is not None and isinstance(coro, Coroutine):
+            return self._create_observed(_observe.observer, coro, name, context, daemon)
         try:
             handle = self._group.create_task(coro, name=name, context=context)
         except TypeError:
@@ -124,6 +132,26 @@ class TaskGroup(anyio.abc.TaskGroup):
                 f"create_task() takes a coroutine, not {short_repr(coro)}; "
                 "write create_task(fetch(1)) or start_soon(fetch, 1)"
             ) from None
+        self._members.add(handle, daemon)
+        return handle
+
+    def _create_observed(
+        self,
+        observer: _observe.Observer,
+        coro: Coroutine[Any, Any, T],
+        name: object,
+        context: Context | None,
+        daemon: bool,
+    ) -> TaskHandle[T]:
+        name = str(getattr(coro, "__qualname__", coro) if name is None else name)
+        ticket = observer.spawning(name, self)
+        child = observer.child(coro, ticket)
+        try:
+            handle = self._group.create_task(child, name=name, context=context)
+        except BaseException:
+            observer.unspawned(ticket)
+            coro.close()
+            raise
         self._members.add(handle, daemon)
         return handle
 
@@ -178,13 +206,16 @@ class TaskGroup(anyio.abc.TaskGroup):
         name = _name_of(func) if name is None else name
         heard: list[BaseException] | None = []
 
+        observer = _observe.observer
+        ticket = None if observer is None else observer.spawning(str(name), self)
+
         async def watched(*args: object, task_status: anyio.abc.TaskStatus[Any]) -> T:
             try:
                 coro = func(*args, task_status=task_status)
                 if not isinstance(coro, Coroutine):
                     raise _not_async("start", func, coro)
-                if _observe.observer is not None:
-                    coro = _observe.observer.spawned(coro, str(name), self)
+                if observer is not None:
+                    coro = observer.child(coro, ticket)
                 return await coro
             except BaseException as error:
                 if heard is not None:
@@ -213,6 +244,8 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        if _observe.observer is not None:
+            _observe.observer.opened(self)
         return self
 
     async def __aexit__(  # type: ignore[override]  # see "names bound in the block" in docs/design
@@ -222,12 +255,16 @@ class TaskGroup(anyio.abc.TaskGroup):
         traceback: TracebackType | None,
     ) -> bool | None:
         self._members.end_daemons_last()
+        if exc is not None and _observe.observer is not None:
+            _observe.observer.failed(self, exc)
         try:
             if self._first:
                 return await self._members.leave_with_first(exc_type, exc, traceback)
             return await self._group.__aexit__(exc_type, exc, traceback)
         finally:
             self._members.forget()
+            if _observe.observer is not None:
+                _observe.observer.closed(self)
             del exc, traceback  # an error whose frames hold it is a reference cycle
 
 

@@ -5,22 +5,64 @@ Rule: while `observer` is None, the core pays one global test for it and nothing
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
+    import anyio
 
 T = TypeVar("T")
+
+
+class Group(Protocol):
+    """What an observer sees of a task group."""
+
+    #: The observer's own: what it knows of the group, None while it knows nothing.
+    _seen: Any
+
+    @property
+    def cancel_scope(self) -> anyio.CancelScope: ...
 
 
 class Observer(Protocol):
     """What a tracer is told. An observer must not raise: it watches, it does not steer."""
 
-    def spawned(
-        self, coro: Coroutine[Any, Any, T], name: str, group: TaskGroup
-    ) -> Coroutine[Any, Any, T]:
-        """A task is about to be started; what is returned runs in its place."""
+    def opened(self, group: Group) -> None:
+        """A group was entered."""
+
+    def failed(self, group: Group, error: BaseException) -> None:
+        """The body of a group raised *error*."""
+
+    def closed(self, group: Group) -> None:
+        """A group was left, and its tasks have ended."""
+
+    def cancelled(self, group: Group, reason: str | None) -> None:
+        """Somebody calls ``group.cancel(reason)``."""
+
+    def spawning(self, name: str, group: Group | None) -> Any:
+        """A task is about to be started; what is returned is its ticket for `child`."""
+
+    def unspawned(self, ticket: Any) -> None:
+        """That task could not be started."""
+
+    def child(self, coro: Coroutine[Any, Any, T], ticket: Any) -> Coroutine[Any, Any, T]:
+        """What is returned runs in place of the task's coroutine."""
+        ...
+
+    def deadline_set(
+        self, scope: anyio.CancelScope, seconds: float, reason: str | None
+    ) -> None:
+        """A block with a deadline was entered."""
+
+    def deadline_left(self, scope: anyio.CancelScope, late: float) -> None:
+        """It was left, *late* seconds after its deadline (negative: before it)."""
+
+    def called(self, name: str) -> Callable[[BaseException | None], None]:
+        """A call runs elsewhere; what is returned is called when it has ended."""
+        ...
+
+    def adopted(self, coro: Coroutine[Any, Any, T], name: str) -> Coroutine[Any, Any, T]:
+        """The task that calls is to run *coro*; what is returned runs in its place."""
         ...
 
 

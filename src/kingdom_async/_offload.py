@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import suppress
@@ -32,6 +32,7 @@ from anyio import (
 from anyio.abc import Process
 from anyio.lowlevel import checkpoint_if_cancelled, current_token
 
+from . import _observe
 from ._arguments import is_async, name_of, refuse_async_generator, refuse_coroutine, shown
 from ._errors import OffloadError
 from ._failures import log_failure
@@ -110,11 +111,11 @@ async def offload(
         )
     refuse_async_generator("offload", func, "an ordinary function")
     if to == "thread":
-        return await _in_thread(func, args, limiter, abandon_on_cancel)
+        return await _seen(_in_thread(func, args, limiter, abandon_on_cancel), func)
     if inspect.iscoroutinefunction(func):
         raise is_async("offload", func, f"await {name_of(func)}(…)")
     if to == "process":
-        return await _in_process(func, args, limiter, abandon_on_cancel)
+        return await _seen(_in_process(func, args, limiter, abandon_on_cancel), func)
     if not isinstance(to, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(  # noqa: TRY004  # most often it is a string
             f"to must be 'thread', 'process' or a concurrent.futures.Executor, not {shown(to)}"
@@ -124,7 +125,27 @@ async def offload(
             "limiter= is for threads and processes; an executor has its own number of "
             "workers, so leave the limiter out, or write: async with limiter: await offload(…)"
         )
-    return await _in_executor(to, func, args, abandon_on_cancel)
+    return await _seen(_in_executor(to, func, args, abandon_on_cancel), func)
+
+
+def _seen(call: Coroutine[Any, Any, T], func: Callable[..., object]) -> Coroutine[Any, Any, T]:
+    """*call*, shown as a part of its task while somebody looks on."""
+    observer = _observe.observer
+    if observer is None:
+        return call
+    return _timed(call, observer.called(f"offload({name_of(func)})"))
+
+
+async def _timed(
+    call: Coroutine[Any, Any, T], ended: Callable[[BaseException | None], None]
+) -> T:
+    try:
+        value = await call
+    except BaseException as error:
+        ended(error)
+        raise
+    ended(None)
+    return value
 
 
 async def _in_thread(

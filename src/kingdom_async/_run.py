@@ -18,6 +18,7 @@ import anyio
 import sniffio
 from anyio.to_thread import current_default_thread_limiter
 
+from . import _observe
 from ._arguments import name_of, refuse_async_generator, shown
 from ._backend import anyio_backend, current_backend
 from ._errors import OffloadError
@@ -72,8 +73,10 @@ def run(
     async def program() -> T:
         interrupts.start_counting()
         with _Applied(settings):
-            return await _awaitable(func, func(*args))
+            return await _observed(_awaitable(func, func(*args)), name_of(func))
 
+    program.__module__ = getattr(func, "__module__", None) or __name__
+    program.__qualname__ = name_of(func)  # what the main task is called
     with interrupts:
         return anyio.run(program, backend=name, backend_options=options)
 
@@ -162,6 +165,13 @@ def _awaitable(func: object, answer: Awaitable[T]) -> Awaitable[T]:
             "define it with async def, or call it without run()"
         )
     return answer
+
+
+async def _observed(answer: Awaitable[T], name: str) -> T:
+    """The program itself, as the first task that a recording sees."""
+    if _observe.observer is None or not isinstance(answer, Coroutine):
+        return await answer
+    return await _observe.observer.adopted(answer, name)
 
 
 def _refuse_nesting(func: Callable[..., object]) -> None:

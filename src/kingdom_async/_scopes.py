@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CancelScope, current_effective_deadline, current_time
 
+from . import _observe
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
 from ._failures import logger, without
+from ._given import Given, returns_coroutine, runs
 
 if TYPE_CHECKING:
     from anyio.abc import AsyncBackend
@@ -76,6 +78,9 @@ class _FailScope(AbstractContextManager[CancelScope]):
         self._scope = backend.create_cancel_scope(
             deadline=now + self._limit if self._delay else self._limit, shield=self._shield
         )
+        if _observe.observer is not None:
+            seconds = self._limit if self._delay else self._limit - now
+            _observe.observer.deadline_set(self._scope, seconds, self._reason)
         return self._scope.__enter__()
 
     def __exit__(
@@ -86,6 +91,8 @@ class _FailScope(AbstractContextManager[CancelScope]):
     ) -> bool | None:
         scope = self._scope
         assert scope is not None  # it was entered
+        if _observe.observer is not None:
+            _tell_left(_observe.observer, scope)
         caught = scope.__exit__(exc_type, exc, traceback)
         if scope.cancelled_caught and scope.deadline != math.inf:
             now = self._backend.current_time()
@@ -94,6 +101,11 @@ class _FailScope(AbstractContextManager[CancelScope]):
                 seconds = self._limit if is_as_given else scope.deadline - self._entered
                 raise DeadlineExceeded(self._reason, seconds, now - self._entered) from exc
         return caught
+
+
+def _tell_left(observer: _observe.Observer, scope: CancelScope) -> None:
+    late = current_time() - scope.deadline if scope.cancel_called else -math.inf
+    observer.deadline_left(scope, late)
 
 
 def fail_after(
@@ -150,7 +162,8 @@ def fail_at(
 def _delayed(backend: type[AsyncBackend]) -> Any:
     """The cancel scope of *backend*, but its clock starts on entry."""
     kind: Any = type(backend.create_cancel_scope())
-    enter, get_deadline = kind.__enter__, kind.deadline.__get__
+    enter, leave = kind.__enter__, kind.__exit__
+    get_deadline = kind.deadline.__get__
     set_deadline = kind.deadline.__set__
 
     class DelayedScope(kind):  # type: ignore[misc]
@@ -160,10 +173,24 @@ def _delayed(backend: type[AsyncBackend]) -> Any:
         _now: Callable[[], float]
 
         def __enter__(self) -> Any:
-            if self._delay != math.inf:
-                set_deadline(self, self._now() + self._delay)
+            seconds = self._delay
+            if seconds != math.inf:
+                set_deadline(self, self._now() + seconds)
                 self._delay = math.inf
+            if _observe.observer is not None:
+                left = get_deadline(self) - self._now() if seconds == math.inf else seconds
+                _observe.observer.deadline_set(self, left, None)
             return enter(self)
+
+        def __exit__(
+            self,
+            exc_type: type[BaseException] | None,
+            exc: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> Any:
+            if _observe.observer is not None:
+                _tell_left(_observe.observer, self)
+            return leave(self, exc_type, exc, traceback)
 
         @property
         def deadline(self) -> float:
@@ -221,9 +248,10 @@ def move_on_at(deadline: float | None, shield: bool = False) -> CancelScope:
     return CancelScope(deadline=_seconds("move_on_at", deadline), shield=shield)
 
 
-async def with_timeout(
+@returns_coroutine
+def with_timeout(
     seconds: float | None, coro: Coroutine[Any, Any, T], *, default: D
-) -> T | D:
+) -> Coroutine[Any, Any, T | D]:
     """The value of *coro*, or *default* if it is not done within *seconds*.
 
     On timeout the coroutine is cancelled and has cleaned up before this returns. It is closed
@@ -237,6 +265,14 @@ async def with_timeout(
     Example:
         >>> page = await ka.with_timeout(2, fetch(url), default=None)
     """
+    return _with_timeout(seconds, Given((coro,)), default)
+
+
+@runs("with_timeout")
+async def _with_timeout(
+    seconds: float | None, given: Given[Coroutine[Any, Any, T]], default: D
+) -> T | D:
+    (coro,) = given.take()
     if not isinstance(coro, Coroutine):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"with_timeout() takes a coroutine, not {coro!r}; "

@@ -1,0 +1,28 @@
+"""See every task, on every backend, live and afterwards."""
+
+from __future__ import annotations
+
+from .recorder import Thresholds
+from .recording import Recording
+from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
+from .snapshot import Snapshot, load
+from .spans import instrument_task, span
+from .switch import recording, start, stop
+
+__all__ = [
+    "Dropped",
+    "Lag",
+    "Lint",
+    "Recording",
+    "Snapshot",
+    "Span",
+    "Step",
+    "TaskRecord",
+    "Thresholds",
+    "instrument_task",
+    "load",
+    "recording",
+    "span",
+    "start",
+    "stop",
+]

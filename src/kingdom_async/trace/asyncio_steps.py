@@ -1,0 +1,149 @@
+"""Who holds asyncio's loop: each callback is timed while a recording with steps is on.
+
+Rule: a loop written in Python calls everything through `Handle._run`. It is wrapped once,
+however many recordings look on; it calls whoever had wrapped it before, and is put back when
+the last recording ends. If somebody wrapped ours meanwhile it stays, and only passes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.events import Handle
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .loops import described
+from .records import now
+
+if TYPE_CHECKING:
+    from .loops import AsyncioLoop
+    from .recorder import Recorder
+    from .store import Account
+
+#: A callback that is not a task's step is worth a record from so many seconds on.
+_WORTH = 0.001
+
+
+def watch(recorder: Recorder, loop: AsyncioLoop) -> Callable[[], None]:
+    """Have *recorder* told of each step of *loop*; returns what ends that."""
+    global _timed
+    if _timed is None or not _timed.is_called(loop):
+        _timed = _Timed(Handle._run)
+    _timed.add(recorder, loop)
+    return partial(_unwatch, _timed, recorder)
+
+
+def _unwatch(timed: _Timed, recorder: Recorder) -> None:
+    global _timed
+    timed.remove(recorder)
+    if not timed.watched and Handle._run is timed.run:
+        Handle._run = timed.before  # type: ignore[method-assign, assignment]
+        if timed is _timed:
+            _timed = None
+
+
+class _Timed:
+    """`Handle._run`, and how long it takes."""
+
+    def __init__(self, before: Callable[[Handle], None]) -> None:
+        self.before = before
+        self.watched: tuple[tuple[Recorder, AsyncioLoop], ...] = ()
+        self.was_called = False
+        self.run, self._look_at = self._wrapped()
+        Handle._run = self.run  # type: ignore[method-assign, assignment]
+
+    def add(self, recorder: Recorder, loop: AsyncioLoop) -> None:
+        self.watched = (*self.watched, (recorder, loop))
+        self._look_at(*self.watched)
+
+    def remove(self, recorder: Recorder) -> None:
+        self.watched = tuple(pair for pair in self.watched if pair[0] is not recorder)
+        self._look_at(*self.watched)
+
+    def is_called(self, loop: AsyncioLoop) -> bool:
+        """True if a handle still goes through this wrapper, whoever wrapped it since."""
+        self.was_called = False
+        Handle(lambda: None, (), loop.native)._run()
+        return self.was_called
+
+    def _wrapped(self) -> tuple[Callable[[Handle], None], Callable[..., None]]:
+        before = self.before
+        # Those of the one recorder that looks on; with none or several, `others` is the way.
+        native: Any = None
+        get_account: Any = None
+        step: Callable[[float, float, Account], None]
+        recorder: Recorder
+
+        def run(self: Any) -> None:
+            if self._loop is not native:
+                others(self)
+                return
+            owner = getattr(self._callback, "__self__", None)
+            account = get_account(id(owner))
+            start = now()
+            try:
+                before(self)
+            finally:
+                end = now()
+                if account is None:
+                    account = _account_of(owner, recorder, start, end)
+                if account is not None:
+                    step(start, end, account)
+
+        def others(handle: Any) -> None:
+            self.was_called = True
+            watching = [r for r, loop in self.watched if loop.native is handle._loop]
+            owner = getattr(handle._callback, "__self__", None)
+            accounts = [r.store.accounts.get(id(owner)) for r in watching]
+            start = now()
+            try:
+                before(handle)
+            finally:
+                end = now()
+                for each, account in zip(watching, accounts, strict=True):
+                    account = account or _account_of(owner, each, start, end)
+                    if account is not None:
+                        each.step(start, end, account)
+
+        def look_at(*watched: tuple[Recorder, AsyncioLoop]) -> None:
+            nonlocal native, get_account, step, recorder
+            native = None
+            if len(watched) == 1:
+                recorder = watched[0][0]
+                get_account, step = recorder.store.accounts.get, recorder.step
+                native = watched[0][1].native
+
+        return run, look_at
+
+
+_timed: _Timed | None = None
+
+
+def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Account | None:
+    """The account of whoever has just held the loop and had none when it began to."""
+    store = recorder.store
+    account = store.accounts.get(id(owner))
+    if account is not None:  # it was the first step
+        return account
+    if isinstance(owner, asyncio.Future) and hasattr(owner, "get_coro"):
+        if owner.done():
+            # It was the first step and the last one, too.
+            ident, account = store.last_ended
+            return account if ident == id(owner) else None
+        return _met(owner, recorder)
+    if end - start > _WORTH:
+        recorder.callback_step(start, end, owner)
+    return None
+
+
+def _met(task: Any, recorder: Recorder) -> Account:
+    """The account of a task that others started."""
+    serial = recorder.meet(described(task))
+    task.add_done_callback(partial(_done, recorder.store, serial))
+    return recorder.store.accounts[id(task)]
+
+
+def _done(store: Any, serial: int, task: asyncio.Task[Any]) -> None:
+    outcome = "cancelled" if task.cancelled() else "unknown"
+    store.end(serial, id(task), outcome, is_in_step=False)

@@ -1,0 +1,234 @@
+"""The observer that the core speaks to: it passes on to every recording that is on.
+
+Rule: it sits in the core's slot only while something is recorded. What concerns groups and
+deadlines is the same for all recordings, and is kept here once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from threading import get_ident
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from anyio import CancelScope, get_cancelled_exc_class
+
+from .. import _observe
+from .._failures import without
+from .causes import Deadline, by_task
+from .loops import current_loop
+from .recorder import Recorder, caller
+from .stacks import line_of
+from .store import Block, Life
+
+if TYPE_CHECKING:
+    from .._observe import Group
+    from .recording import Recording
+
+T = TypeVar("T")
+Ended = Callable[[BaseException | None], None]
+
+
+class Hub:
+    """All recordings that are on, and the recorders at work for them."""
+
+    def __init__(self) -> None:
+        self.recorders: tuple[Recorder, ...] = ()
+        #: Recordings that were begun where no loop ran, and wait for one.
+        self.waiting: tuple[Recording, ...] = ()
+        #: What ends each recording's work.
+        self._ends: dict[Recording, list[Callable[[], None]]] = {}
+        #: By ``id`` of the task: the deadlines around what it does now.
+        self._deadlines: dict[int, list[Deadline]] = {}
+
+    # --- switching ---------------------------------------------------------------------
+
+    def begin(self, recording: Recording) -> None:
+        """Record the loop that runs here; where none does, the next one that runs."""
+        self._ends[recording] = []
+        try:
+            loop = current_loop()
+        except RuntimeError:
+            self.waiting = (*self.waiting, recording)
+        else:
+            self._attach(recording, loop)
+        self._settle()
+
+    def end(self, recording: Recording) -> None:
+        """Stop *recording*, and take every hook away that it needed."""
+        self.waiting = tuple(each for each in self.waiting if each is not recording)
+        for end in self._ends.pop(recording, ()):
+            end()
+        recording.stop()
+        self._settle()
+
+    def loop_runs(self) -> None:
+        """A loop runs in this thread: it is what waiting recordings were waiting for."""
+        waiting, self.waiting = self.waiting, ()
+        for recording in waiting:
+            self._attach(recording, current_loop())
+
+    def _attach(self, recording: Recording, loop: Any) -> None:
+        recorder = recording.attach(loop)
+        self.recorders = (*self.recorders, recorder)
+        ends = self._ends[recording]
+        ends.append(lambda: self._drop(recorder))
+        if loop.backend == "trio":
+            from .instrument import watch as watch_trio
+
+            end_watch = watch_trio(recorder, loop)
+            ends.append(lambda: _in_loop(loop, end_watch))
+        elif recorder.has_steps and loop.can_see_steps:
+            from .asyncio_steps import watch as watch_asyncio
+
+            ends.append(watch_asyncio(recorder, loop))
+        recorder.sweep()
+
+    def _drop(self, recorder: Recorder) -> None:
+        if get_ident() == recorder.loop.thread:
+            recorder.sweep()
+        self.recorders = tuple(each for each in self.recorders if each is not recorder)
+
+    def _settle(self) -> None:
+        _observe.observer = self if self.recorders or self.waiting else None
+        if _observe.observer is None:
+            self._deadlines.clear()
+
+    # --- what the core says ------------------------------------------------------------
+
+    def spawning(self, name: str, group: Group | None) -> list[tuple[Recorder, int | None]]:
+        if self.waiting:
+            self.loop_runs()
+        block = None if group is None else group._seen
+        return [(recorder, recorder.spawning(name, block)) for recorder in self.recorders]
+
+    def unspawned(self, ticket: list[tuple[Recorder, int | None]]) -> None:
+        for recorder, serial in ticket:
+            recorder.unspawned(serial)
+
+    def child(
+        self, coro: Coroutine[Any, Any, T], ticket: list[tuple[Recorder, int | None]]
+    ) -> Coroutine[Any, Any, T]:
+        for recorder, serial in ticket:
+            coro = recorder.child(coro, serial)
+        return coro
+
+    def opened(self, group: Group) -> None:
+        here = self._here()
+        if here is None:
+            return
+        host = here.loop.identify()
+        kind, code, instruction = _opener(sys._getframe(1))
+        if code is None:  # opened by a task of the core's own, for the group that it is in
+            raw = here.store.live.get(here.store.serials.get(host, -1))
+            life = None if raw is None else Life(*raw)
+            if life is not None:
+                code, instruction = life.code, life.instruction
+        deadlines = tuple(self._deadlines.get(host, ()))
+        group._seen = Block(kind, code, instruction, host, deadlines)
+
+    def failed(self, group: Group, error: BaseException) -> None:
+        block: Block | None = group._seen
+        if block is None or block.cause is not None:
+            return
+        if without(get_cancelled_exc_class(), error) is not None:
+            name = self._name_of(block.host) or "?"
+            block.cause = f"task {name!r} failed: {type(error).__name__}"
+
+    def closed(self, group: Group) -> None:
+        for recorder in self.recorders:
+            recorder.closed(group._seen)
+
+    def cancelled(self, group: Group, reason: str | None) -> None:
+        block: Block | None = group._seen
+        here = self._here()
+        if block is None or block.cause is not None or here is None:
+            return
+        code, instruction = caller(sys._getframe(1))
+        place = None if code is None else str(line_of(code, instruction))
+        name = self._name_of(here.loop.identify())
+        if name is None:
+            block.cause = "a callback" + ("" if place is None else f" at {place}")
+        else:
+            block.cause = by_task(name, reason, place)
+
+    def deadline_set(self, scope: CancelScope, seconds: float, reason: str | None) -> None:
+        here = self._here()
+        if here is not None:
+            deadline = Deadline(scope, seconds, reason, *caller(sys._getframe(1)))
+            self._deadlines.setdefault(here.loop.identify(), []).append(deadline)
+
+    def deadline_left(self, scope: CancelScope, late: float) -> None:
+        here = self._here()
+        if here is None:
+            return
+        task = here.loop.identify()
+        around = self._deadlines.get(task, [])
+        left = [deadline for deadline in around if deadline.scope is scope]
+        for deadline in left:
+            around.remove(deadline)
+        if not around:
+            self._deadlines.pop(task, None)
+        for recorder in self.recorders:
+            if late > recorder.thresholds.deadline_overrun and recorder.loop is here.loop:
+                for deadline in left:
+                    recorder.overran(task, deadline, late)
+
+    def called(self, name: str) -> Ended:
+        ends = [recorder.span(name) for recorder in self.recorders if recorder.is_here()]
+
+        def ended(error: BaseException | None) -> None:
+            for end in ends:
+                end(error)
+
+        return ended
+
+    # --- small questions ---------------------------------------------------------------
+
+    def adopted(self, coro: Coroutine[Any, Any, T], name: str) -> Coroutine[Any, Any, T]:
+        """The task that calls is to run *coro*, and is the core's own from here on."""
+        if self.waiting:
+            self.loop_runs()
+        return self.child(coro, [(each, each.adopting(name)) for each in self.recorders])
+
+    def _here(self) -> Recorder | None:
+        """A recorder of the loop that runs in this thread."""
+        return next((each for each in self.recorders if each.is_here()), None)
+
+    def _name_of(self, task: int) -> str | None:
+        here = self._here()
+        if here is None:
+            return None
+        raw = here.store.live.get(here.store.serials.get(task, -1))
+        return None if raw is None else Life(*raw).name
+
+
+#: The one hub of the process.
+hub = Hub()
+
+
+def _in_loop(loop: Any, func: Callable[[], None]) -> None:
+    """Call *func* in the thread of *loop*: now, or soon."""
+    if get_ident() == loop.thread:
+        func()
+        return
+    with suppress(RuntimeError):  # the loop has ended, and its hooks with it
+        loop.call(func)
+
+
+def _opener(frame: FrameType | None) -> tuple[str, CodeType | None, int]:
+    """Which call opened a group, and the line that made it."""
+    kind = "TaskGroup"
+    code, instruction = caller(frame)
+    while frame is not None and frame.f_code is not code:
+        kind = frame.f_code.co_name if frame.f_code.co_name in _CALLS else kind
+        frame = frame.f_back
+        if code is None and frame is not None and frame.f_code.co_name == "_run_coro":
+            break
+    return kind, code, instruction
+
+
+#: The calls of the core that open a group of their own.
+_CALLS = ("gather", "first_success", "first_finished", "amap", "imap", "offload_map")

@@ -1,0 +1,211 @@
+"""The trio side of the tracer: an Instrument that sees every task live and step.
+
+Rule: the only file of the package that imports trio at module level. A hook never raises:
+trio would drop the instrument and say so in its log only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident
+from typing import TYPE_CHECKING, Literal
+
+import trio
+from outcome import Error
+from trio.lowlevel import Task
+
+from .loops import CORE, NativeTask
+from .recording import Recording
+from .records import now
+from .store import Account
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+#: Where trio has what a task is resumed with; without it, swallowed cancellations go unseen.
+_CAN_SEE_CANCELS = hasattr(Task, "_next_send")
+
+
+class TrioLoop:
+    """The run of trio's that the caller is in."""
+
+    backend = "trio"
+    can_see_steps = True
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+        self.root = trio.lowlevel.current_root_task()
+        self._token = trio.lowlevel.current_trio_token()
+        #: By ``id``: tasks that a cancellation was delivered to.
+        self.cancelled: set[int] = set()
+
+    def identify(self) -> int:
+        try:
+            return id(trio.lowlevel.current_task())
+        except RuntimeError:
+            return 0
+
+    def tasks(self) -> list[NativeTask]:
+        found: list[NativeTask] = []
+        pending = [] if self.root is None else [self.root]
+        while pending:
+            task = pending.pop()
+            found.append(_described(task))
+            for nursery in task.child_nurseries:
+                pending.extend(nursery.child_tasks)
+        return found
+
+    def call(self, func: Callable[[], object]) -> None:
+        self._token.run_sync_soon(func)
+
+    def has_swallowed(self) -> bool:
+        return (
+            self.identify() in self.cancelled and trio.current_effective_deadline() == -math.inf
+        )
+
+    def runs(self) -> bool:
+        try:
+            self._token.run_sync_soon(int)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+
+class _Watching(trio.abc.Instrument):
+    """Tells a recorder what the run does."""
+
+    _recorder: Recorder
+    _loop: TrioLoop
+
+    def task_spawned(self, task: Task) -> None:
+        """A task was spawned; trio calls this."""
+        if self._loop.root is None:
+            self._loop.root = trio.lowlevel.current_root_task()
+        recorder = self._recorder
+        serial, recorder.expected = recorder.expected, None
+        if serial is None:
+            if not _is_internal(task):
+                recorder.meet(_described(task), spawned=now())
+            return
+        recorder.store.serials[id(task)] = serial
+        if recorder.has_steps:
+            recorder.store.accounts[id(task)] = Account(serial)
+
+    def task_exited(self, task: Task) -> None:
+        """A task has ended; trio calls this."""
+        store = self._recorder.store
+        self._loop.cancelled.discard(id(task))
+        serial = store.serials.get(id(task))
+        if serial is not None:
+            store.end(serial, id(task), "unknown")
+
+    def _watch_steps(self) -> None:
+        """Time each step: it ends where the next one begins, or where the loop waits."""
+        recorder = self._recorder
+        get_account, step = recorder.store.accounts.get, recorder.step
+        cancelled = self._loop.cancelled
+        current: Account | None = None
+        begun = 0.0
+
+        def before_task_step(task: Task) -> None:
+            nonlocal current, begun
+            at = now()
+            if current is not None:
+                step(begun, at, current)
+            current, begun = get_account(id(task)), at
+            resumed_by = task._next_send if _CAN_SEE_CANCELS else None
+            if type(resumed_by) is Error and isinstance(resumed_by.error, trio.Cancelled):
+                cancelled.add(id(task))
+
+        def before_io_wait(timeout: float) -> None:
+            nonlocal current
+            if current is not None:
+                step(begun, now(), current)
+                current = None
+
+        # As attributes they cost less than as methods.
+        self.before_task_step = before_task_step  # type: ignore[method-assign]
+        self.before_io_wait = before_io_wait  # type: ignore[method-assign]
+
+
+class LifecycleInstrument(_Watching):
+    """See the life of every task of one trio run, and with level "steps" every step.
+
+    For programs that are trio's alone; under `kingdom_async.trace.recording` it works by
+    itself. ``instrument.recording`` has the same records and views as there, but for the
+    outcomes: trio tells an Instrument that a task ended, and not how.
+
+    Args:
+        level: ``"life"``: spawn and exit; ``"steps"``: who held the loop as well.
+        tasks: How many finished tasks to keep.
+        steps: How many steps to keep.
+
+    Example:
+        >>> instrument = LifecycleInstrument()
+        >>> trio.run(main, instruments=[instrument])
+        >>> instrument.recording.to_html("run.html")
+    """
+
+    def __init__(
+        self,
+        level: Literal["life", "steps"] = "steps",
+        *,
+        tasks: int = 4096,
+        steps: int = 16384,
+    ) -> None:
+        self.recording = Recording(level, tasks=tasks, steps=steps)
+
+        # trio looks for hooks when the instrument is added, which is before the run begins.
+        def begin_steps(*_: object) -> None: ...
+
+        if level == "steps":
+            self.before_task_step = begin_steps  # type: ignore[method-assign, assignment]
+            self.before_io_wait = begin_steps  # type: ignore[method-assign, assignment]
+
+    def before_run(self) -> None:
+        """The run begins; trio calls this."""
+        self._loop = TrioLoop()
+        self._recorder = self.recording.attach(self._loop)
+        if self.recording.level == "steps":
+            self._watch_steps()
+
+    def after_run(self) -> None:
+        """The run is over; trio calls this."""
+        self.recording.stop()
+
+
+class _Added(_Watching):
+    """An instrument that a recording adds to a run."""
+
+    def __init__(self, recorder: Recorder, loop: TrioLoop) -> None:
+        self._recorder, self._loop = recorder, loop
+        if recorder.has_steps:
+            self._watch_steps()
+
+
+def watch(recorder: Recorder, loop: TrioLoop) -> Callable[[], None]:
+    """Have *recorder* told of the tasks of the run that the caller is in.
+
+    Returns what ends that, from within the run.
+    """
+    instrument = _Added(recorder, loop)
+    trio.lowlevel.add_instrument(instrument)
+
+    def end() -> None:
+        with suppress(KeyError, RuntimeError):  # dropped by trio, or the run is over
+            trio.lowlevel.remove_instrument(instrument)
+
+    return end
+
+
+def _described(task: Task) -> NativeTask:
+    nursery = task.parent_nursery
+    parent = 0 if nursery is None else id(nursery.parent_task)
+    return NativeTask(id(task), task.name, task.coro, parent, internal=_is_internal(task))
+
+
+def _is_internal(task: Task) -> bool:
+    """True for what trio itself starts: the init task, and system tasks of its own."""
+    return task.parent_nursery is None or task.name.startswith(("<", "trio._core", CORE))

@@ -1,0 +1,115 @@
+"""The running loop, as a tracer sees it: its tasks, its thread, and a way into it.
+
+Rule: what is asked of asyncio is asked here, and what is asked of trio in `instrument`; the
+rest of the tracer knows neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, NamedTuple, Protocol
+
+from .._backend import current_backend
+
+#: How the names of the tasks begin that a task group of ours starts for its own ends.
+CORE = "TaskGroup: "
+
+
+class NativeTask(NamedTuple):
+    """A task as its loop knows it; held only while it is looked at."""
+
+    ident: int
+    name: str
+    #: What it runs, for its stack.
+    coro: object
+    #: The ``id`` of the task that holds its group, where the loop knows it; else 0.
+    parent: int
+    #: True if it is the loop's own.
+    internal: bool
+
+
+class Loop(Protocol):
+    """One run of an event loop."""
+
+    backend: str
+    #: The thread that it runs in.
+    thread: int
+
+    def identify(self) -> int:
+        """``id`` of the task that calls; 0 outside any."""
+        ...
+
+    def tasks(self) -> list[NativeTask]:
+        """Every task that has not ended; from any thread."""
+        ...
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Have the loop call *func* soon; from any thread.
+
+        Raises:
+            RuntimeError: If the loop has ended.
+        """
+
+    #: False where only a task itself can tell when it holds the loop.
+    can_see_steps: bool
+
+    def has_swallowed(self) -> bool:
+        """True if the task that calls was cancelled, and nobody has taken note of it."""
+        ...
+
+    def runs(self) -> bool:
+        """True until the loop has ended; from any thread."""
+        ...
+
+
+class AsyncioLoop:
+    """A loop of asyncio's or uvloop's."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.thread = get_ident()
+        self.native = asyncio.get_running_loop()
+        self.can_see_steps = backend == "asyncio"
+
+    def identify(self) -> int:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return 0
+        return 0 if task is None else id(task)
+
+    def tasks(self) -> list[NativeTask]:
+        return [described(task) for task in asyncio.all_tasks(self.native)]
+
+    def call(self, func: Callable[[], object]) -> None:
+        self.native.call_soon_threadsafe(func)
+
+    def has_swallowed(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and sys.version_info >= (3, 11) and task.cancelling() > 0
+
+    def runs(self) -> bool:
+        return self.native.is_running()
+
+
+def described(task: asyncio.Task[Any]) -> NativeTask:
+    """What a tracer wants to know of a task of asyncio's."""
+    name = task.get_name()
+    return NativeTask(id(task), name, task.get_coro(), 0, internal=name.startswith(CORE))
+
+
+def current_loop() -> Loop:
+    """The loop that runs in this thread.
+
+    Raises:
+        RuntimeError: If none does.
+    """
+    backend = current_backend()
+    if backend == "trio":
+        from .instrument import TrioLoop
+
+        return TrioLoop()
+    return AsyncioLoop(backend)

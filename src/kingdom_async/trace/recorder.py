@@ -1,0 +1,350 @@
+"""The recorder: what the core says becomes raw entries of a store.
+
+Rule: a child runs inside one coroutine of ours, which writes a few dictionary entries when
+it begins and one tuple when it ends; everything a reader wants is made when he asks. A
+recorder sees the one loop that it was attached to, and never raises into it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import get_ident
+from types import CodeType, FrameType, coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from anyio import get_cancelled_exc_class
+
+from .._failures import without
+from .causes import Deadline, cause_of
+from .records import now
+from .stacks import HERE, is_library
+from .store import Account, Block, Life, Store
+
+if TYPE_CHECKING:
+    from .loops import Loop, NativeTask
+
+T = TypeVar("T")
+
+#: The core's own files: the line that spawned a task is the first one outside of them.
+_OURS = frozenset(str(path) for path in Path(HERE).rglob("*.py") if path.parent.name != "cli")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From when on something is a lint. All in seconds, but for the last two."""
+
+    #: Holding the loop: in one step; or all its life, for a task.
+    long_step: float = 0.1
+    never_yielded: float = 0.05
+    #: Between the spawning of a task and its first step.
+    late_first_run: float = 0.1
+    #: Leaving a block after its deadline.
+    deadline_overrun: float = 0.1
+    #: Alive after a cancellation.
+    cancelled_but_alive: float = 1.0
+    #: Waiting for a lock, a limiter, or room in a queue.
+    stuck: float = 30.0
+    #: Live tasks from one line, growing all the time.
+    leaking: int = 100
+    #: Steps a second that wait for nothing.
+    spinning: int = 1000
+
+
+class Suspect(Protocol):
+    """Told of what looks wrong with a task."""
+
+    def __call__(
+        self, kind: str, serial: int | None, what: str, place: str | None = None
+    ) -> None: ...
+
+
+class Recorder:
+    """Writes what happens in one loop into a store.
+
+    Args:
+        store: Where to.
+        loop: The loop to watch; the one that runs in this thread.
+        has_steps: True to keep an account of each task's steps.
+        thresholds: From when on something is suspect.
+        suspect: Told of it: the kind, the task's serial, what is wrong.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        loop: Loop,
+        *,
+        has_steps: bool,
+        thresholds: Thresholds,
+        suspect: Suspect,
+    ) -> None:
+        self.store = store
+        self.loop = loop
+        self.has_steps = has_steps
+        self.thresholds = thresholds
+        self.suspect = suspect
+        #: The serial of the task that is being spawned, for what sees the native task.
+        self.expected: int | None = None
+        #: Children that have not begun; they may be cancelled before they do.
+        self._unbegun: dict[int, Coroutine[Any, Any, object]] = {}
+        self._is_driven = has_steps and not loop.can_see_steps
+
+    # --- tasks of the core -------------------------------------------------------------
+
+    def spawning(self, name: str, block: Block | None) -> int | None:
+        """Count a task that is about to be spawned; None if it is another loop's."""
+        if get_ident() != self.loop.thread:
+            return None
+        store = self.store
+        host = self.loop.identify() if block is None else block.host
+        parent = store.serials.get(host)
+        code, instruction = caller(sys._getframe(2))
+        if code is None and block is not None:
+            code, instruction = block.code, block.instruction
+        self.expected = serial = store.spawned
+        store.spawned = serial + 1
+        store.live[serial] = (name, block, parent, code, instruction, now(), False)
+        return serial
+
+    def unspawned(self, serial: int | None) -> None:
+        """That task could not be spawned."""
+        self.expected = None
+        if serial is not None and self.store.live.pop(serial, None) is not None:
+            self._unbegun.pop(serial, None)
+            self.store.never += 1
+
+    def adopting(self, name: str) -> int | None:
+        """The task that calls is ours from here on; None if it is another loop's."""
+        if get_ident() != self.loop.thread:
+            return None
+        task = self.loop.identify()
+        serial = self.store.serials.get(task)
+        if serial is None:
+            return self.spawning(name, None)
+        life = Life(*self.store.live[serial])
+        self.store.live[serial] = tuple(life._replace(name=name, spawned=now(), foreign=False))
+        return serial
+
+    def child(self, coro: Coroutine[Any, Any, T], serial: int | None) -> Coroutine[Any, Any, T]:
+        """What runs in place of *coro*."""
+        if serial is None:
+            return coro
+        child = self._run(coro, serial)
+        self._unbegun[serial] = child
+        return child
+
+    async def _run(self, coro: Coroutine[Any, Any, T], serial: int) -> T:
+        task = self._begin(serial)
+        try:
+            if self._is_driven:
+                value: T = await driven(coro, serial, self)
+            else:
+                value = await coro
+        except BaseException as error:
+            self._fail(serial, task, error)
+            raise
+        self._end(serial, task)
+        return value
+
+    def _begin(self, serial: int) -> int:
+        store = self.store
+        self._unbegun.pop(serial, None)
+        task = self.loop.identify()
+        raw = store.live.get(serial)
+        if raw is not None:  # else the recording is over
+            store.serials[task] = serial
+            store.started[serial] = begun = now()
+            if self.has_steps and task not in store.accounts:
+                store.accounts[task] = Account(serial)
+            if begun - raw[5] > self.thresholds.late_first_run:
+                late = begun - raw[5]
+                self.suspect(
+                    "late-first-run", serial, f"first ran {late:.3g} s after its spawn"
+                )
+        return task
+
+    def _end(self, serial: int, task: int) -> None:
+        store, in_step = self.store, not self._is_driven
+        if self.loop.has_swallowed():
+            self.suspect("swallowed-cancellation", serial, "was cancelled and ended as if not")
+        self._look_for_waits(serial, task)
+        store.end(serial, task, "ok", is_in_step=in_step)
+
+    def _fail(self, serial: int, task: int, error: BaseException) -> None:
+        store, in_step = self.store, not self._is_driven
+        raw = store.live.get(serial)
+        if raw is None:
+            return
+        life = Life(*raw)
+        self._look_for_waits(serial, task)
+        if isinstance(error, GeneratorExit):  # dropped, by a loop that was closed
+            store.end(serial, task, "unknown", is_in_step=in_step)
+        elif without(get_cancelled_exc_class(), error) is None:
+            cause = cause_of(error, life, store)
+            store.end(serial, task, "cancelled", None, cause, is_in_step=in_step)
+        else:
+            store.end(serial, task, "error", type(error).__name__, is_in_step=in_step)
+            if life.block is not None and life.block.cause is None:
+                life.block.cause = f"task {life.name!r} failed: {type(error).__name__}"
+
+    def _look_for_waits(self, serial: int, task: int) -> None:
+        account = self.store.accounts.get(task)
+        if account is None or account.steps:
+            return
+        held = now() - self.store.started.get(serial, math.inf)
+        if held > self.thresholds.never_yielded:
+            self.suspect(
+                "never-yielded", serial, f"held the loop for {held:.3g} s, all its life"
+            )
+
+    def step(self, start: float, end: float, account: Account) -> None:
+        """A task held the loop from *start* to *end*."""
+        account.busy += end - start
+        account.steps += 1
+        account.last = end
+        self.store.steps.append((start, end, account.serial))
+        if end - start > self.thresholds.long_step:
+            self.suspect("long-step", account.serial, f"held the loop for {end - start:.3g} s")
+
+    def callback_step(self, start: float, end: float, owner: object) -> None:
+        """A callback that is no task's held the loop."""
+        self.store.all_steps += 1
+        self.store.steps.append((start, end, None))
+        if end - start > self.thresholds.long_step:
+            what = "a callback" if owner is None else f"a callback of {type(owner).__name__}"
+            self.suspect("long-step", None, f"{what} held the loop for {end - start:.3g} s")
+
+    # --- what else there is to note ----------------------------------------------------
+
+    def is_here(self) -> bool:
+        """True in the thread of the loop that is recorded."""
+        return get_ident() == self.loop.thread
+
+    def span(self, name: str) -> Callable[[BaseException | None], None]:
+        """Begin a span in the task that calls; what is returned ends it."""
+        store = self.store
+        number = store.add_span(name, store.serials.get(self.loop.identify()))
+
+        def ended(error: BaseException | None) -> None:
+            if error is None:
+                store.end_span(number, "ok", None)
+            elif without(get_cancelled_exc_class(), error) is None:
+                store.end_span(number, "cancelled", None)
+            else:
+                store.end_span(number, "error", type(error).__name__)
+
+        return ended
+
+    def overran(self, task: int, deadline: Deadline, late: float) -> None:
+        """A block was left *late* seconds after its deadline."""
+        serial = self.store.serials.get(task)
+        what = f"left the block of {deadline} {late:.3g} s after time had run out"
+        self.suspect("deadline-overrun", serial, what, deadline.place)
+
+    # --- tasks of others ---------------------------------------------------------------
+
+    def meet(self, task: NativeTask, spawned: float | None = None) -> int:
+        """Note a task that the core did not start; returns its serial."""
+        store = self.store
+        serial = store.spawned
+        store.spawned = serial + 1
+        parent = store.serials.get(task.parent)
+        code, instruction = (None, 0) if spawned is None else user(sys._getframe(1))
+        store.live[serial] = (task.name, None, parent, code, instruction, spawned, True)
+        store.serials[task.ident] = serial
+        if self.has_steps:
+            store.accounts[task.ident] = Account(serial)
+        return serial
+
+    def sweep(self) -> None:
+        """Note the tasks of others that are alive, and the end of those that are not."""
+        tasks = self.loop.tasks()
+        for task in tasks:
+            is_known = task.internal or task.ident in self.store.serials
+            if not is_known and has_begun(task.coro):  # one of ours is known once it has
+                self.meet(task)
+        alive = {task.ident for task in tasks}
+        for ident, serial in list(self.store.serials.items()):
+            if ident not in alive:
+                self.store.end(serial, ident, "unknown", is_in_step=False)
+
+    def closed(self, block: Block) -> None:
+        """A group was left: its children that never began were cancelled before they did."""
+        for serial, child in list(self._unbegun.items()):
+            raw = self.store.live.get(serial)
+            if raw is None or raw[1] is block:
+                del self._unbegun[serial]
+                close_unbegun(child)
+                self.store.end(serial, 0, "cancelled", None, block.cause or "Task.cancel()")
+
+
+def caller(frame: FrameType | None) -> tuple[CodeType | None, int]:
+    """The first line outside the core, from *frame* outwards; None where a loop is first."""
+    while frame is not None and frame.f_code.co_filename in _OURS:
+        frame = frame.f_back
+    if frame is None or is_library(frame.f_code.co_filename):
+        return None, 0
+    return frame.f_code, frame.f_lasti
+
+
+def user(frame: FrameType | None) -> tuple[CodeType | None, int]:
+    """The first line outside all libraries, within the task that runs."""
+    while frame is not None and is_library(frame.f_code.co_filename):
+        if frame.f_code.co_name in _LOOPS:
+            return None, 0
+        frame = frame.f_back
+    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+
+
+#: The functions of event loops that step a task; what called them is not the task's doing.
+_LOOPS = frozenset({"unrolled_run", "_run_once"})
+
+
+def has_begun(coro: object) -> bool:
+    """False for a coroutine that has not run yet."""
+    return not inspect.iscoroutine(coro) or inspect.getcoroutinestate(coro) != "CORO_CREATED"
+
+
+def close_unbegun(child: Coroutine[Any, Any, object]) -> None:
+    """Close a child that never began, and what it was to run, so that neither is missed."""
+    frame = getattr(child, "cr_frame", None)
+    coro = None if frame is None else frame.f_locals.get("coro")
+    child.close()
+    if coro is not None and inspect.getcoroutinestate(coro) == "CORO_CREATED":
+        coro.close()
+
+
+@coroutine
+def driven(
+    driven_coroutine: Coroutine[Any, Any, T], serial: int, recorder: Recorder
+) -> Generator[Any, Any, T]:
+    """Run a coroutine and time its steps, where the loop cannot be watched.
+
+    Its stack goes on behind the first variable; see `stacks.DRIVEN`.
+    """
+    account = recorder.store.accounts.get(recorder.loop.identify()) or Account(serial)
+    resume: Callable[[Any], Any] = driven_coroutine.send
+    value: Any = None
+    while True:
+        start = now()
+        try:
+            waits_for = resume(value)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            recorder.step(start, now(), account)
+        try:
+            value = yield waits_for
+            resume = driven_coroutine.send
+        except GeneratorExit:
+            driven_coroutine.close()
+            raise
+        except BaseException as error:
+            value = error
+            resume = driven_coroutine.throw

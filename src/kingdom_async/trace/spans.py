@@ -1,0 +1,94 @@
+"""Named parts of a task.
+
+Rule: while nothing is recorded, a span costs one look at the core's slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from functools import wraps
+from inspect import iscoroutinefunction
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from .. import _observe
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class span(AbstractContextManager[None]):  # reads as a statement
+    """Show a block as a span inside its task.
+
+    Args:
+        name: What the block does.
+
+    Example:
+        >>> with trace.span("parsing"):
+        ...     parse(text)
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._ends: list[Callable[[BaseException | None], None]] = []
+
+    def __enter__(self) -> None:
+        if _observe.observer is not None:
+            self._ends.append(_observe.observer.called(str(self._name)))
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._ends:
+            self._ends.pop()(exc)
+
+
+@overload
+def instrument_task(
+    func: Callable[P, Coroutine[Any, Any, R]], /
+) -> Callable[P, Coroutine[Any, Any, R]]: ...
+
+
+@overload
+def instrument_task(
+    name: str, /
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]: ...
+
+
+def instrument_task(func_or_name: Any, /) -> Any:
+    """Make each call of an async function a span inside its task.
+
+    Use it with a name or without: ``@instrument_task("load")``, ``@instrument_task``; then the
+    span has the function's own name.
+
+    Raises:
+        TypeError: If it is given something else than a name or an async function.
+
+    Example:
+        >>> @trace.instrument_task
+        ... async def load(url): ...
+    """
+    if isinstance(func_or_name, str):
+        return lambda func: _instrumented(func, func_or_name)
+    return _instrumented(func_or_name, getattr(func_or_name, "__qualname__", "?"))
+
+
+def _instrumented(
+    func: Callable[P, Coroutine[Any, Any, R]], name: str
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    if not iscoroutinefunction(func):
+        raise TypeError(
+            f"instrument_task() takes an async function, not {func!r}; "
+            "for a block of code write: with trace.span(name):"
+        )
+
+    @wraps(func)
+    async def instrumented(*args: P.args, **kwargs: P.kwargs) -> R:
+        with span(name):
+            return await func(*args, **kwargs)
+
+    return instrumented

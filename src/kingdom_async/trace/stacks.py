@@ -1,0 +1,132 @@
+"""Where a task is: its await stack, and the one line that a reader wants to see.
+
+Rule: only looked at, never run or kept. A coroutine that is moved on meanwhile, in another
+thread, gives a shorter stack and no error.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Iterator
+from gc import get_referents
+from importlib.util import find_spec
+from pathlib import Path
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any, NamedTuple
+
+_DEEPEST = 200
+
+
+class Line(NamedTuple):
+    """A line of source that a frame is at."""
+
+    path: str
+    number: int
+    function: str
+
+    @property
+    def source(self) -> str:
+        """The text of the line; empty where it cannot be read."""
+        return linecache.getline(self.path, self.number).strip()
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.path)}:{self.number} in {self.function}"
+
+
+def line_of(code: CodeType, instruction: int) -> Line:
+    """The line of the instruction at that offset (a frame's ``f_lasti``)."""
+    number = code.co_firstlineno
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            number = line
+            break
+    return Line(code.co_filename, number, code.co_name)
+
+
+def frames(awaitable: object) -> Iterator[FrameType]:
+    """The frames of a waiting coroutine, from the outermost to the one that waits."""
+    for _ in range(_DEEPEST):
+        frame, awaitable = _unwrapped(awaitable)
+        if frame is not None:
+            yield frame
+        if awaitable is None:
+            return
+
+
+def lines(stack: list[FrameType]) -> list[Line]:
+    """What a reader sees of a stack: without the libraries that do the waiting."""
+    shown = [frame for frame in stack if not is_library(frame.f_code.co_filename)]
+    return [_line(frame) for frame in shown or stack[-1:]]
+
+
+def running(thread: int, top: CodeType | None = None) -> list[FrameType]:
+    """The frames that a thread is in, outermost first; below *top*, if that is among them."""
+    frame = sys._current_frames().get(thread)
+    stack: list[FrameType] = []
+    while frame is not None and frame.f_code is not top:
+        stack.append(frame)
+        frame = frame.f_back
+    return stack[::-1]
+
+
+def is_library(path: str) -> bool:
+    """True for a file of the libraries whose frames tell a reader nothing."""
+    return path.startswith(_LIBRARIES)
+
+
+def _line(frame: FrameType) -> Line:
+    return Line(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
+
+
+def _unwrapped(awaitable: Any) -> tuple[FrameType | None, object]:
+    """The frame of *awaitable*, if it has one, and what it waits for."""
+    if isinstance(awaitable, CoroutineType):
+        return awaitable.cr_frame, awaitable.cr_await
+    if isinstance(awaitable, GeneratorType):
+        frame = awaitable.gi_frame
+        driven = None if frame is None else frame.f_locals.get(DRIVEN)
+        return frame, driven if driven is not None else awaitable.gi_yieldfrom
+    if isinstance(awaitable, AsyncGeneratorType):
+        return awaitable.ag_frame, awaitable.ag_await
+    if type(awaitable).__name__ in _HOLDERS:
+        for held in get_referents(awaitable):
+            if isinstance(held, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+                return None, held
+            if type(held).__name__ in _HOLDERS:
+                return None, held
+    return None, None
+
+
+#: The local variable in which a generator that drives a coroutine by hand has it.
+DRIVEN = "driven_coroutine"
+
+#: What stands between an ``await`` and the coroutine or generator behind it, in C.
+_HOLDERS = frozenset(
+    {
+        "async_generator_asend",
+        "async_generator_athrow",
+        "anext_awaitable",
+        "coroutine_wrapper",
+    }
+)
+
+
+def _folder(name: str) -> str | None:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return None
+    return os.path.dirname(spec.origin) + os.sep
+
+
+#: The package's own files; a user of the public names is not one of them.
+HERE = str(Path(__file__).parents[1]) + os.sep
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_WAITING = ("asyncio", "anyio", "trio", "outcome", "uvloop")
+_PLUMBING = ("contextlib.py", "threading.py", "selectors.py", "types.py", "queue.py")
+_LIBRARIES = (
+    *filter(None, (_folder(name) for name in _WAITING)),
+    *(f"{HERE}{name}" for name in ("_", f"trace{os.sep}")),
+    *(f"{_STANDARD}{name}" for name in (*_PLUMBING, f"concurrent{os.sep}")),
+)
