@@ -12,6 +12,7 @@ from anyio import TaskCancelled, TaskHandle
 
 from ._arguments import check_coroutines, close_all, name_of_coroutine
 from ._failures import task_cancelled
+from ._given import Given, returns_coroutine, runs
 from ._groups import TaskGroup
 
 T = TypeVar("T")
@@ -102,7 +103,8 @@ async def gather(
 async def gather(*coros: Coro[T], return_exceptions: bool) -> tuple[T | Exception, ...]: ...
 
 
-async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[Any, ...]:
+@returns_coroutine
+def gather(*coros: Coro[Any], return_exceptions: bool = False) -> Coro[tuple[Any, ...]]:
     """Run *coros* at the same time and return their results, in the order given.
 
     The first failure cancels the others and is raised itself, once they have ended, as from
@@ -123,6 +125,12 @@ async def gather(*coros: Coro[Any], return_exceptions: bool = False) -> tuple[An
     Example:
         >>> user, posts = await ka.gather(load_user(7), load_posts(7))
     """
+    return _gather(Given(coros), return_exceptions)
+
+
+@runs("gather")
+async def _gather(given: Given[Coro[Any]], return_exceptions: bool) -> tuple[Any, ...]:
+    coros = given.take()
     check_coroutines("gather", coros)
     try:
         async with TaskGroup(errors="first") as group:

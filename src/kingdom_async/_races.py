@@ -15,6 +15,7 @@ from anyio import Event, get_cancelled_exc_class, move_on_after
 
 from ._arguments import check_coroutines, close_all, name_of_coroutine
 from ._failures import log_failure, logger, short_repr, task_cancelled
+from ._given import Given, returns_coroutine, runs
 from ._groups import TaskGroup
 from ._scopes import cancelled_natively, shielded
 
@@ -32,9 +33,10 @@ Discard = Callable[[T], Awaitable[object] | object]
 _DISCARD_GRACE = 5.0  # seconds
 
 
-async def first_success(
+@returns_coroutine
+def first_success(
     *coros: Coro[T], stagger: float | None = None, discard: Discard[T] | None = None
-) -> T:
+) -> Coro[T]:
     """The value of the first of *coros* that succeeds; the others are cancelled.
 
     When it returns, the others have ended. A value that comes too late (a loser that
@@ -58,6 +60,14 @@ async def first_success(
         ...     fetch("https://a.example"), fetch("https://b.example"), stagger=0.2
         ... )
     """
+    return _first_success(Given(coros), stagger, discard)
+
+
+@runs("first_success")
+async def _first_success(
+    given: Given[Coro[T]], stagger: float | None, discard: Discard[T] | None
+) -> T:
+    coros = given.take()
     check_coroutines("first_success", coros, at_least_one=True)
     if stagger is not None and not (isinstance(stagger, (int, float)) and stagger >= 0):
         close_all(coros)
@@ -84,7 +94,8 @@ async def first_finished(
 async def first_finished(*coros: Coro[T], discard: Discard[T] | None = None) -> T: ...
 
 
-async def first_finished(*coros: Coro[Any], discard: Discard[Any] | None = None) -> Any:
+@returns_coroutine
+def first_finished(*coros: Coro[Any], discard: Discard[Any] | None = None) -> Coro[Any]:
     """The outcome of the first of *coros* to end, value or error; the others are cancelled.
 
     When it returns or raises, the others have ended. Late values and the failures of losers
@@ -102,6 +113,12 @@ async def first_finished(*coros: Coro[Any], discard: Discard[Any] | None = None)
     Example:
         >>> await ka.first_finished(work(), stop.wait())
     """
+    return _first_finished(Given(coros), discard)
+
+
+@runs("first_finished")
+async def _first_finished(given: Given[Coro[T]], discard: Discard[T] | None) -> T:
+    coros = given.take()
     check_coroutines("first_finished", coros, at_least_one=True)
     race = _Race("first_finished", coros, discard, failure_decides=True)
     await race.run(None)

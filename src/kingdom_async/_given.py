@@ -1,0 +1,51 @@
+"""Coroutines that a call was given, and that have not begun to run.
+
+Rule: whoever was given a coroutine awaits it or closes it. What is cancelled before its own
+first step runs no line of its code, so this is left to the one thing that happens even then:
+its arguments are dropped.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from ._arguments import close_all
+
+C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Given(Generic[C]):
+    """The coroutines that a call was given: taken at its first step, or closed when dropped."""
+
+    __slots__ = ("_coros",)
+
+    def __init__(self, coros: tuple[C, ...]) -> None:
+        self._coros = coros
+
+    def take(self) -> tuple[C, ...]:
+        """The coroutines, from now on the caller's to await or close."""
+        coros, self._coros = self._coros, ()
+        return coros
+
+    def __del__(self) -> None:
+        if self._coros:
+            close_all(self._coros)
+
+
+def runs(call: str) -> Callable[[F], F]:
+    """What the async function below does is the work of *call*, and its coroutine says so."""
+
+    def rename(function: F) -> F:
+        function.__name__ = function.__qualname__ = call
+        return function
+
+    return rename
+
+
+def returns_coroutine(function: F) -> F:
+    """*function* counts as an async function, where Python lets it be told (3.12 and on)."""
+    mark: Callable[[F], F] | None = getattr(inspect, "markcoroutinefunction", None)
+    return function if mark is None else mark(function)
