@@ -579,6 +579,37 @@ async def test_the_peak_is_exact(maxsize: float, way: str) -> None:
     queue.drain()
 
 
+@pytest.mark.parametrize("nowait", [False, True], ids=["await", "nowait"])
+@pytest.mark.parametrize("maxsize", [1, 100, math.inf])
+async def test_the_counts_are_exact(maxsize: float, nowait: bool) -> None:
+    """Items put and taken are counted, whether or not the calls waited or gave way."""
+    queue = ka.Queue[int](maxsize)
+
+    async def put(number: int) -> None:
+        for item in range(number):
+            await queue.put(item)
+
+    async def get(number: int) -> None:
+        for _ in range(number):
+            await queue.get()
+
+    for number in (1, 70, 300):
+        before = queue.statistics()
+        if nowait:
+            for item in range(number):
+                queue.put_nowait(item)
+                queue.get_nowait()
+        for first, second in ((put, get), (get, put)):
+            async with anyio.create_task_group() as group:
+                group.start_soon(first, number)
+                await settle()
+                group.start_soon(second, number)
+        after = queue.statistics()
+        times = 3 if nowait else 2
+        assert after.put - before.put == times * number
+        assert after.taken - before.taken == times * number
+
+
 async def test_join_waits_until_every_item_is_done() -> None:
     """join() ends when task_done() was called for each item put, not when it is empty."""
     queue = ka.Queue[int](5)
