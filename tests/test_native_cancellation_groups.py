@@ -203,6 +203,7 @@ CHAINS: list[Program] = [
     start_fails,
     start_fails_early,
     gather_fails,
+    finished_by_a_failure,
 ]
 KEEPS_ALL: list[Program] = [
     *CHAINS,
@@ -210,7 +211,6 @@ KEEPS_ALL: list[Program] = [
     success,
     no_success,
     finished,
-    finished_by_a_failure,
     shielded_fails,
     timeout_fails,
 ]

@@ -286,6 +286,53 @@ async def test_a_natively_cancelled_runner_raises_task_cancelled(race: Any) -> N
         await race(anyio.sleep_forever(), cancelled())
 
 
+async def fail_as(scope: anyio.CancelScope, error: Exception, *, in_cleanup: bool) -> Any:
+    """Fail in the turn in which *scope* is cancelled, or because it is."""
+    await checkpoint()
+    scope.cancel()
+    if in_cleanup:
+        await fail_in_cleanup(error)
+    raise error
+
+
+@RACES
+@pytest.mark.parametrize("in_cleanup", [False, True], ids=["same turn", "cleanup"])
+async def test_a_failure_in_the_turn_of_the_cancellation_wins(
+    race: Any, in_cleanup: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On every backend the failure is raised, as gather() and TaskGroup do."""
+    error = ValueError("x")
+    raised: list[BaseException] = []
+    with anyio.CancelScope() as scope:
+        try:
+            await race(fail_as(scope, error, in_cleanup=in_cleanup))
+        except BaseException as caught:
+            raised.append(caught)
+    (caught_one,) = raised
+    if race is ka.first_success:
+        assert isinstance(caught_one, ExceptionGroup)
+        assert caught_one.exceptions == (error,)
+    else:
+        assert caught_one is error
+    assert messages(caplog) == []
+
+
+@asyncio_only
+@RACES
+async def test_a_cancelled_runner_does_not_outlive_its_cancelled_caller(
+    race: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When asyncio cancels both, as at the end of a program, no error comes of it."""
+    before = asyncio.all_tasks()
+    call = asyncio.ensure_future(race(anyio.sleep_forever(), anyio.sleep_forever()))
+    await anyio.wait_all_tasks_blocked()
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert messages(caplog) == []
+
+
 # --- first_success -------------------------------------------------------------------------
 
 
@@ -480,10 +527,10 @@ async def test_a_second_failure_is_logged(caplog: pytest.LogCaptureFixture) -> N
     assert messages(caplog) == ["first_finished(): a loser failed while being cancelled"]
 
 
-async def test_a_decisive_failure_is_logged_when_the_caller_is_cancelled(
+async def test_a_decisive_failure_wins_over_a_cancelled_caller(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The error that would have been raised is not lost with a cancelled caller."""
+    """As from a group: what failed is raised, also when the caller was cancelled meanwhile."""
     with anyio.CancelScope() as scope:
 
         async def cancel_late() -> None:
@@ -492,6 +539,6 @@ async def test_a_decisive_failure_is_logged_when_the_caller_is_cancelled(
             finally:
                 scope.cancel()
 
-        await ka.first_finished(cancel_late(), fail_after(0, ValueError("x")))
-    assert scope.cancelled_caught
-    assert messages(caplog) == ["first_finished(): failed while its caller was cancelled"]
+        with pytest.raises(ValueError, match=r"^x$"):
+            await ka.first_finished(cancel_late(), fail_after(0, ValueError("x")))
+    assert messages(caplog) == []

@@ -90,7 +90,7 @@ class Members:
             raised = error
         try:
             if raised is not None and _failures_in(raised, before):
-                await _settle()
+                await settle()
                 raised = first_of(_failures_in(raised, before), self._names())
                 if self._has_ended_the_loop():
                     raised = asyncio.CancelledError("the event loop is shut down")
@@ -166,7 +166,7 @@ def _failures_in(
     return distinct(sorted(failures, key=lambda error: identity(bare(error)) not in before))
 
 
-async def _settle() -> None:
+async def settle() -> None:
     """Pass one shielded checkpoint, however many native cancellations strike in it.
 
     A coroutine that a cancellation resumed has the `__context__` of what it raises

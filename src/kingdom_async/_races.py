@@ -11,12 +11,13 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from anyio import Event, get_cancelled_exc_class, move_on_after
+from anyio import Event, TaskCancelled, get_cancelled_exc_class, move_on_after
 
 from ._arguments import check_coroutines, close_all, name_of_coroutine
 from ._failures import log_failure, logger, short_repr, task_cancelled
 from ._given import Given, returns_coroutine, runs
 from ._groups import TaskGroup
+from ._members import settle
 from ._scopes import cancelled_natively, shielded
 
 if sys.version_info < (3, 11):
@@ -42,6 +43,7 @@ def first_success(
     When it returns, the others have ended. A value that comes too late (a loser that
     succeeded in the same moment, or a winner whose caller was cancelled) goes to *discard*. A
     loser that fails while being cancelled is logged, and so is a late value without *discard*.
+    That all failed wins over a cancellation of the caller; if only some did, they are logged.
 
     Args:
         coros: Coroutines, at least one; those that never start are closed.
@@ -99,7 +101,8 @@ def first_finished(*coros: Coro[Any], discard: Discard[Any] | None = None) -> Co
     """The outcome of the first of *coros* to end, value or error; the others are cancelled.
 
     When it returns or raises, the others have ended. Late values and the failures of losers
-    are treated as in `first_success`.
+    are treated as in `first_success`. A failure that decides wins over a cancellation of the
+    caller.
 
     Args:
         coros: Coroutines, at least one.
@@ -142,6 +145,7 @@ class _Race(Generic[T]):
         self._failure_decides = failure_decides
         self._winners: list[T] = []  # at most one
         self._decisive: Exception | None = None
+        self._cancelled: TaskCancelled | None = None  # natively, and not by us
         self._late: list[T] = []
         self._failed: dict[int, Exception] = {}
         self._one_failed = Event()
@@ -164,7 +168,10 @@ class _Race(Generic[T]):
                 close_all(attempts)  # one may have been cancelled before its first step
                 close_all(self._coros)
                 await self._discard_late()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, get_cancelled_exc_class()) and self._has_failed():
+                await settle()
+                return  # a failure wins over a cancellation from outside
             self._caller_is_gone()
             await self._discard_late()
             raise
@@ -181,8 +188,9 @@ class _Race(Generic[T]):
                 raise self._decisive
             finally:
                 self._decisive = None
-        if len(failed) < len(self._coros):  # and yet nothing is decided
-            raise task_cancelled(self._call, "a coroutine", None)
+        if len(failed) < len(self._coros):
+            cancelled, self._cancelled = self._cancelled, None
+            raise cancelled or task_cancelled(self._call, "a coroutine", None)
         raise ExceptionGroup(f"{self._call}(): all {len(failed)} failed", failed)
 
     async def _attempt(self, index: int, coro: Coro[T], group: TaskGroup) -> None:
@@ -191,10 +199,10 @@ class _Race(Generic[T]):
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
                 raise
-            self._decisive = self._decisive or task_cancelled(
-                self._call, name_of_coroutine(coro), error
-            )
-            group.cancel()
+            if not self._is_decided():
+                name = name_of_coroutine(coro)
+                self._cancelled = task_cancelled(self._call, name, error)
+                group.cancel()
         except Exception as error:
             if self._is_decided():
                 log_failure(error, "%s(): a loser failed while being cancelled", self._call)
@@ -212,7 +220,11 @@ class _Race(Generic[T]):
                 group.cancel()
 
     def _is_decided(self) -> bool:
-        return bool(self._winners) or self._decisive is not None
+        decisions = (self._decisive, self._cancelled)
+        return bool(self._winners) or any(error is not None for error in decisions)
+
+    def _has_failed(self) -> bool:
+        return self._decisive is not None or len(self._failed) == len(self._coros)
 
     def _caller_is_gone(self) -> None:
         """Nobody is left to take the outcome: a value is late, an error is logged."""
@@ -222,7 +234,7 @@ class _Race(Generic[T]):
         for error in (*self._failed.values(), *decisive):
             log_failure(error, "%s(): failed while its caller was cancelled", self._call)
         self._failed = {}
-        self._decisive = None
+        self._decisive = self._cancelled = None
 
     async def _discard_late(self) -> None:
         try:
