@@ -21,6 +21,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     },
     {  # one primitive each
         "_scopes": set(),
+        "_shielded": set(),
         "_members": set(),
         "_groups": {"_members"},
         "_limits": set(),
@@ -60,7 +61,8 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {  # who writes them
         "trace/store": set(),
         "trace/causes": {"trace/store"},
-        "trace/recorder": {"trace/causes", "trace/store"},
+        "trace/children": {"trace/recorder", "trace/store"},
+        "trace/recorder": {"trace/causes", "trace/children", "trace/store"},
         "trace/recording": {"trace/recorder", "trace/store"},
         "trace/asyncio_steps": {"trace/recorder", "trace/store"},
         "trace/instrument": {"trace/recorder", "trace/recording", "trace/store"},
@@ -69,7 +71,9 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/hub": set(),
         "trace/spans": set(),
         "trace/switch": {"trace/hub"},
-        "trace/__init__": {"trace/spans", "trace/switch"},
+        "trace/live": set(),
+        "trace/tree": {"trace/hub", "trace/live"},
+        "trace/__init__": {"trace/spans", "trace/switch", "trace/tree"},
     },
     {  # programs
         "_settings": set(),

@@ -144,12 +144,11 @@ class TaskGroup(anyio.abc.TaskGroup):
         daemon: bool,
     ) -> TaskHandle[T]:
         name = str(getattr(coro, "__qualname__", coro) if name is None else name)
-        ticket = observer.spawning(name, self)
-        child = observer.child(coro, ticket)
+        child = observer.wrapped(coro, name, self)
         try:
             handle = self._group.create_task(child, name=name, context=context)
         except BaseException:
-            observer.unspawned(ticket)
+            observer.unspawned(self)
             coro.close()
             raise
         self._members.add(handle, daemon)

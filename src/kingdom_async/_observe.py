@@ -39,14 +39,20 @@ class Observer(Protocol):
     def cancelled(self, group: Group, reason: str | None) -> None:
         """Somebody calls ``group.cancel(reason)``."""
 
-    def spawning(self, name: str, group: Group | None) -> Any:
-        """A task is about to be started; what is returned is its ticket for `child`."""
+    def wrapped(
+        self, coro: Coroutine[Any, Any, T], name: str, group: Group
+    ) -> Coroutine[Any, Any, T]:
+        """A task is about to be started; what is returned runs in place of its coroutine."""
+        ...
 
-    def unspawned(self, ticket: Any) -> None:
-        """That task could not be started."""
+    def unspawned(self, group: Group) -> None:
+        """The task that was to be started last could not be."""
+
+    def spawning(self, name: str, group: Group | None) -> Any:
+        """The same in two parts; what is returned is the task's ticket for `child`."""
 
     def child(self, coro: Coroutine[Any, Any, T], ticket: Any) -> Coroutine[Any, Any, T]:
-        """What is returned runs in place of the task's coroutine."""
+        """What is returned runs in place of *coro*, in the task that was started."""
         ...
 
     def deadline_set(

@@ -8,6 +8,7 @@ from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
 from .snapshot import Snapshot, load
 from .spans import instrument_task, span
 from .switch import recording, start, stop
+from .tree import tree
 
 __all__ = [
     "Dropped",
@@ -25,4 +26,5 @@ __all__ = [
     "span",
     "start",
     "stop",
+    "tree",
 ]

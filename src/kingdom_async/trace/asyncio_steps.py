@@ -67,19 +67,21 @@ class _Timed:
         Handle(lambda: None, (), loop.native)._run()
         return self.was_called
 
-    def _wrapped(self) -> tuple[Callable[[Handle], None], Callable[..., None]]:
+    def _wrapped(self) -> tuple[Callable[[Any], None], Callable[..., None]]:
         before = self.before
-        # Those of the one recorder that looks on; with none or several, `others` is the way.
-        native: Any = None
-        get_account: Any = None
-        step: Callable[[float, float, Account], None]
+        # Those of the one recorder that looks on; where none or several do, no account is
+        # found at first, and `_untimed` is the way.
+        get_account: Callable[[int], Account | None] = _no_account
+        append: Callable[[tuple[float, float, int | None]], None]
+        long_step: float
         recorder: Recorder
 
         def run(self: Any) -> None:
-            if self._loop is not native:
-                others(self)
-                return
-            owner = getattr(self._callback, "__self__", None)
+            # Written out, since this is paid for at each step of each task.
+            try:
+                owner = self._callback.__self__
+            except AttributeError:
+                owner = None
             account = get_account(id(owner))
             start = now()
             try:
@@ -87,34 +89,39 @@ class _Timed:
             finally:
                 end = now()
                 if account is None:
-                    account = _account_of(owner, recorder, start, end)
-                if account is not None:
-                    step(start, end, account)
+                    untimed(self, owner, start, end)
+                else:
+                    held = end - start
+                    account.busy += held
+                    account.steps += 1
+                    append((start, end, account.serial))
+                    if held > long_step:
+                        recorder.stepped_long(account.serial, held)
 
-        def others(handle: Any) -> None:
-            self.was_called = True
-            watching = [r for r, loop in self.watched if loop.native is handle._loop]
-            owner = getattr(handle._callback, "__self__", None)
-            accounts = [r.store.accounts.get(id(owner)) for r in watching]
-            start = now()
-            try:
-                before(handle)
-            finally:
-                end = now()
-                for each, account in zip(watching, accounts, strict=True):
-                    account = account or _account_of(owner, each, start, end)
-                    if account is not None:
-                        each.step(start, end, account)
+        untimed = self._untimed
 
         def look_at(*watched: tuple[Recorder, AsyncioLoop]) -> None:
-            nonlocal native, get_account, step, recorder
-            native = None
+            nonlocal get_account, append, long_step, recorder
+            get_account = _no_account
             if len(watched) == 1:
                 recorder = watched[0][0]
-                get_account, step = recorder.store.accounts.get, recorder.step
-                native = watched[0][1].native
+                append, long_step = recorder.store.steps.append, recorder.thresholds.long_step
+                get_account = recorder.store.accounts.get
 
         return run, look_at
+
+    def _untimed(self, handle: Any, owner: object, start: float, end: float) -> None:
+        """Somebody held a loop, and has no account yet, or several."""
+        self.was_called = True
+        for recorder, loop in self.watched:
+            if loop.native is handle._loop:
+                account = _account_of(owner, recorder, start, end)
+                if account is not None:
+                    recorder.step(start, end, account)
+
+
+def _no_account(_: int) -> None:
+    return None
 
 
 _timed: _Timed | None = None

@@ -69,6 +69,7 @@ class Hub:
         waiting, self.waiting = self.waiting, ()
         for recording in waiting:
             self._attach(recording, current_loop())
+        self._settle()
 
     def _attach(self, recording: Recording, loop: Any) -> None:
         recorder = recording.attach(loop)
@@ -93,20 +94,31 @@ class Hub:
 
     def _settle(self) -> None:
         _observe.observer = self if self.recorders or self.waiting else None
+        self.__dict__.pop("wrapped", None)
+        if len(self.recorders) == 1 and not self.waiting:  # the short way
+            self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign]
         if _observe.observer is None:
             self._deadlines.clear()
 
     # --- what the core says ------------------------------------------------------------
 
+    def wrapped(
+        self, coro: Coroutine[Any, Any, T], name: str, group: Group
+    ) -> Coroutine[Any, Any, T]:
+        if self.waiting:
+            self.loop_runs()
+        for recorder in self.recorders:
+            coro = recorder.wrapped(coro, name, group)
+        return coro
+
     def spawning(self, name: str, group: Group | None) -> list[tuple[Recorder, int | None]]:
         if self.waiting:
             self.loop_runs()
-        block = None if group is None else group._seen
-        return [(recorder, recorder.spawning(name, block)) for recorder in self.recorders]
+        return [(recorder, recorder.spawning(name, group)) for recorder in self.recorders]
 
-    def unspawned(self, ticket: list[tuple[Recorder, int | None]]) -> None:
-        for recorder, serial in ticket:
-            recorder.unspawned(serial)
+    def unspawned(self, group: Group) -> None:
+        for recorder in self.recorders:
+            recorder.unspawned(recorder.expected)
 
     def child(
         self, coro: Coroutine[Any, Any, T], ticket: list[tuple[Recorder, int | None]]
@@ -192,6 +204,13 @@ class Hub:
         if self.waiting:
             self.loop_runs()
         return self.child(coro, [(each, each.adopting(name)) for each in self.recorders])
+
+    def recorder_here(self) -> Recorder | None:
+        """The recorder of the loop in this thread, or else the only one there is."""
+        here = self._here()
+        if here is None and len(self.recorders) == 1:
+            return self.recorders[0]
+        return here
 
     def _here(self) -> Recorder | None:
         """A recorder of the loop that runs in this thread."""

@@ -38,6 +38,7 @@ class TrioLoop:
         self.thread = get_ident()
         self.root = trio.lowlevel.current_root_task()
         self._token = trio.lowlevel.current_trio_token()
+        self.current_task = trio.lowlevel.current_task
         #: By ``id``: tasks that a cancellation was delivered to.
         self.cancelled: set[int] = set()
 
@@ -61,7 +62,7 @@ class TrioLoop:
         self._token.run_sync_soon(func)
 
     def has_swallowed(self) -> bool:
-        return (
+        return bool(self.cancelled) and (
             self.identify() in self.cancelled and trio.current_effective_deadline() == -math.inf
         )
 
@@ -103,26 +104,32 @@ class _Watching(trio.abc.Instrument):
 
     def _watch_steps(self) -> None:
         """Time each step: it ends where the next one begins, or where the loop waits."""
-        recorder = self._recorder
-        get_account, step = recorder.store.accounts.get, recorder.step
-        cancelled = self._loop.cancelled
+        recorder, cancelled = self._recorder, self._loop.cancelled
+        get_account, append = recorder.store.accounts.get, recorder.store.steps.append
+        long_step = recorder.thresholds.long_step
         current: Account | None = None
         begun = 0.0
 
+        # Written out, since this is paid for at each step of each task.
         def before_task_step(task: Task) -> None:
             nonlocal current, begun
             at = now()
             if current is not None:
-                step(begun, at, current)
-            current, begun = get_account(id(task)), at
-            resumed_by = task._next_send if _CAN_SEE_CANCELS else None
-            if type(resumed_by) is Error and isinstance(resumed_by.error, trio.Cancelled):
-                cancelled.add(id(task))
+                held = at - begun
+                current.busy += held
+                current.steps += 1
+                append((begun, at, current.serial))
+                if held > long_step:
+                    recorder.stepped_long(current.serial, held)
+            current = get_account(id(task))
+            begun = at
+            if _CAN_SEE_CANCELS and type(task._next_send) is Error:
+                _look_for_cancel(task, cancelled)
 
         def before_io_wait(timeout: float) -> None:
             nonlocal current
             if current is not None:
-                step(begun, now(), current)
+                recorder.step(begun, now(), current)
                 current = None
 
         # As attributes they cost less than as methods.
@@ -198,6 +205,11 @@ def watch(recorder: Recorder, loop: TrioLoop) -> Callable[[], None]:
             trio.lowlevel.remove_instrument(instrument)
 
     return end
+
+
+def _look_for_cancel(task: Task, cancelled: set[int]) -> None:
+    if isinstance(getattr(task._next_send, "error", None), trio.Cancelled):
+        cancelled.add(id(task))
 
 
 def _described(task: Task) -> NativeTask:

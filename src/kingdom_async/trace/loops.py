@@ -38,6 +38,13 @@ class Loop(Protocol):
     #: The thread that it runs in.
     thread: int
 
+    def current_task(self) -> object:
+        """The task that calls.
+
+        Raises:
+            RuntimeError: Where no loop runs.
+        """
+
     def identify(self) -> int:
         """``id`` of the task that calls; 0 outside any."""
         ...
@@ -73,6 +80,7 @@ class AsyncioLoop:
         self.thread = get_ident()
         self.native = asyncio.get_running_loop()
         self.can_see_steps = backend == "asyncio"
+        self.current_task = asyncio.current_task
 
     def identify(self) -> int:
         try:
@@ -88,11 +96,22 @@ class AsyncioLoop:
         self.native.call_soon_threadsafe(func)
 
     def has_swallowed(self) -> bool:
-        task = asyncio.current_task()
-        return task is not None and sys.version_info >= (3, 11) and task.cancelling() > 0
+        task: Any = asyncio.current_task()
+        return task is not None and _is_cancelling(task)
 
     def runs(self) -> bool:
         return self.native.is_running()
+
+
+if sys.version_info >= (3, 11):
+
+    def _is_cancelling(task: asyncio.Task[Any]) -> bool:
+        return task.cancelling() > 0
+
+else:  # asyncio does not count there
+
+    def _is_cancelling(task: asyncio.Task[Any]) -> bool:
+        return False
 
 
 def described(task: asyncio.Task[Any]) -> NativeTask:

@@ -1,8 +1,7 @@
 """The recorder: what the core says becomes raw entries of a store.
 
-Rule: a child runs inside one coroutine of ours, which writes a few dictionary entries when
-it begins and one tuple when it ends; everything a reader wants is made when he asks. A
-recorder sees the one loop that it was attached to, and never raises into it.
+Rule: it writes as little as it can, and everything a reader wants is made when he asks. It
+sees the one loop that it was attached to, and never raises into it.
 """
 
 from __future__ import annotations
@@ -10,28 +9,31 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from threading import get_ident
-from types import CodeType, FrameType, coroutine
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from anyio import get_cancelled_exc_class
 
 from .._failures import without
 from .causes import Deadline, cause_of
+from .children import make_child
 from .records import now
 from .stacks import HERE, is_library
 from .store import Account, Block, Life, Store
 
 if TYPE_CHECKING:
+    from .._observe import Group
     from .loops import Loop, NativeTask
 
 T = TypeVar("T")
 
 #: The core's own files: the line that spawned a task is the first one outside of them.
 _OURS = frozenset(str(path) for path in Path(HERE).rglob("*.py") if path.parent.name != "cli")
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -91,36 +93,51 @@ class Recorder:
         #: The serial of the task that is being spawned, for what sees the native task.
         self.expected: int | None = None
         #: Children that have not begun; they may be cancelled before they do.
-        self._unbegun: dict[int, Coroutine[Any, Any, object]] = {}
-        self._is_driven = has_steps and not loop.can_see_steps
+        self.unbegun: dict[int, Coroutine[Any, Any, object]] = {}
+        self._thread = loop.thread
+        self._child = make_child(self)
 
     # --- tasks of the core -------------------------------------------------------------
 
-    def spawning(self, name: str, block: Block | None) -> int | None:
+    def wrapped(
+        self, coro: Coroutine[Any, Any, T], name: str, group: Group
+    ) -> Coroutine[Any, Any, T]:
+        """What is to run in place of *coro*: a task that is about to be spawned."""
+        serial = self.spawning(name, group)
+        if serial is None:
+            return coro
+        child = self.unbegun[serial] = self._child(coro, serial)
+        return child
+
+    def child(self, coro: Coroutine[Any, Any, T], serial: int | None) -> Coroutine[Any, Any, T]:
+        """The same in two parts: what runs in place of *coro* in a task that was counted."""
+        return coro if serial is None else self._child(coro, serial)
+
+    def spawning(self, name: str, group: Group | None) -> int | None:
         """Count a task that is about to be spawned; None if it is another loop's."""
-        if get_ident() != self.loop.thread:
+        if get_ident() != self._thread:
             return None
         store = self.store
-        host = self.loop.identify() if block is None else block.host
-        parent = store.serials.get(host)
-        code, instruction = caller(sys._getframe(2))
-        if code is None and block is not None:
-            code, instruction = block.code, block.instruction
+        block: Block | None = None if group is None else group._seen
+        parent = store.serials.get(self.loop.identify() if block is None else block.host)
+        frame = sys._getframe(2)
+        while frame.f_code.co_filename in _OURS and frame.f_back is not None:
+            frame = frame.f_back
         self.expected = serial = store.spawned
         store.spawned = serial + 1
-        store.live[serial] = (name, block, parent, code, instruction, now(), False)
+        store.live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
         return serial
 
     def unspawned(self, serial: int | None) -> None:
         """That task could not be spawned."""
         self.expected = None
         if serial is not None and self.store.live.pop(serial, None) is not None:
-            self._unbegun.pop(serial, None)
+            self.unbegun.pop(serial, None)
             self.store.never += 1
 
     def adopting(self, name: str) -> int | None:
         """The task that calls is ours from here on; None if it is another loop's."""
-        if get_ident() != self.loop.thread:
+        if get_ident() != self._thread:
             return None
         task = self.loop.identify()
         serial = self.store.serials.get(task)
@@ -130,53 +147,23 @@ class Recorder:
         self.store.live[serial] = tuple(life._replace(name=name, spawned=now(), foreign=False))
         return serial
 
-    def child(self, coro: Coroutine[Any, Any, T], serial: int | None) -> Coroutine[Any, Any, T]:
-        """What runs in place of *coro*."""
-        if serial is None:
-            return coro
-        child = self._run(coro, serial)
-        self._unbegun[serial] = child
-        return child
+    def began_late(self, serial: int) -> None:
+        """A task first ran long after it was spawned."""
+        late = now() - self.store.live[serial][5]
+        self.suspect("late-first-run", serial, f"first ran {late:.3g} s after its spawn")
 
-    async def _run(self, coro: Coroutine[Any, Any, T], serial: int) -> T:
-        task = self._begin(serial)
-        try:
-            if self._is_driven:
-                value: T = await driven(coro, serial, self)
-            else:
-                value = await coro
-        except BaseException as error:
-            self._fail(serial, task, error)
-            raise
-        self._end(serial, task)
-        return value
+    def swallowed(self, serial: int) -> None:
+        """A task ends well that a cancellation was delivered to."""
+        self.suspect("swallowed-cancellation", serial, "was cancelled, and ended as if not")
 
-    def _begin(self, serial: int) -> int:
-        store = self.store
-        self._unbegun.pop(serial, None)
-        task = self.loop.identify()
-        raw = store.live.get(serial)
-        if raw is not None:  # else the recording is over
-            store.serials[task] = serial
-            store.started[serial] = begun = now()
-            if self.has_steps and task not in store.accounts:
-                store.accounts[task] = Account(serial)
-            if begun - raw[5] > self.thresholds.late_first_run:
-                late = begun - raw[5]
-                self.suspect(
-                    "late-first-run", serial, f"first ran {late:.3g} s after its spawn"
-                )
-        return task
-
-    def _end(self, serial: int, task: int) -> None:
-        store, in_step = self.store, not self._is_driven
-        if self.loop.has_swallowed():
-            self.suspect("swallowed-cancellation", serial, "was cancelled and ended as if not")
+    def succeeded(self, serial: int, task: int) -> None:
+        """A task has ended well, and has an account."""
         self._look_for_waits(serial, task)
-        store.end(serial, task, "ok", is_in_step=in_step)
+        self.store.end(serial, task, "ok", is_in_step=self.loop.can_see_steps)
 
-    def _fail(self, serial: int, task: int, error: BaseException) -> None:
-        store, in_step = self.store, not self._is_driven
+    def failed(self, serial: int, task: int, error: BaseException) -> None:
+        """A task has ended with an error, or cancelled."""
+        store, in_step = self.store, self.loop.can_see_steps
         raw = store.live.get(serial)
         if raw is None:
             return
@@ -192,24 +179,28 @@ class Recorder:
             if life.block is not None and life.block.cause is None:
                 life.block.cause = f"task {life.name!r} failed: {type(error).__name__}"
 
-    def _look_for_waits(self, serial: int, task: int) -> None:
-        account = self.store.accounts.get(task)
-        if account is None or account.steps:
-            return
-        held = now() - self.store.started.get(serial, math.inf)
-        if held > self.thresholds.never_yielded:
-            self.suspect(
-                "never-yielded", serial, f"held the loop for {held:.3g} s, all its life"
-            )
+    def closed(self, block: Block) -> None:
+        """A group was left: its children that never began were cancelled before they did."""
+        for serial, child in list(self.unbegun.items()):
+            raw = self.store.live.get(serial)
+            if raw is None or raw[1] is block:
+                del self.unbegun[serial]
+                _close_unbegun(child)
+                self.store.end(serial, 0, "cancelled", None, block.cause or "Task.cancel()")
+
+    # --- steps -------------------------------------------------------------------------
 
     def step(self, start: float, end: float, account: Account) -> None:
         """A task held the loop from *start* to *end*."""
         account.busy += end - start
         account.steps += 1
-        account.last = end
         self.store.steps.append((start, end, account.serial))
         if end - start > self.thresholds.long_step:
-            self.suspect("long-step", account.serial, f"held the loop for {end - start:.3g} s")
+            self.stepped_long(account.serial, end - start)
+
+    def stepped_long(self, serial: int | None, held: float) -> None:
+        """A task held the loop for long."""
+        self.suspect("long-step", serial, f"held the loop for {held:.3g} s")
 
     def callback_step(self, start: float, end: float, owner: object) -> None:
         """A callback that is no task's held the loop."""
@@ -219,11 +210,20 @@ class Recorder:
             what = "a callback" if owner is None else f"a callback of {type(owner).__name__}"
             self.suspect("long-step", None, f"{what} held the loop for {end - start:.3g} s")
 
+    def _look_for_waits(self, serial: int, task: int) -> None:
+        account = self.store.accounts.get(task)
+        if account is None or account.steps > (not self.loop.can_see_steps):
+            return
+        held = now() - self.store.started.get(serial, math.inf)
+        if held > self.thresholds.never_yielded:
+            what = f"held the loop for {held:.3g} s, and never let go of it"
+            self.suspect("never-yielded", serial, what)
+
     # --- what else there is to note ----------------------------------------------------
 
     def is_here(self) -> bool:
         """True in the thread of the loop that is recorded."""
-        return get_ident() == self.loop.thread
+        return get_ident() == self._thread
 
     def span(self, name: str) -> Callable[[BaseException | None], None]:
         """Begin a span in the task that calls; what is returned ends it."""
@@ -254,8 +254,9 @@ class Recorder:
         serial = store.spawned
         store.spawned = serial + 1
         parent = store.serials.get(task.parent)
-        code, instruction = (None, 0) if spawned is None else user(sys._getframe(1))
-        store.live[serial] = (task.name, None, parent, code, instruction, spawned, True)
+        code, instruction = (None, 0) if spawned is None else _spawner(sys._getframe(1))
+        name = task.name[:_LONGEST_NAME]
+        store.live[serial] = (name, None, parent, code, instruction, spawned, True)
         store.serials[task.ident] = serial
         if self.has_steps:
             store.accounts[task.ident] = Account(serial)
@@ -273,15 +274,6 @@ class Recorder:
             if ident not in alive:
                 self.store.end(serial, ident, "unknown", is_in_step=False)
 
-    def closed(self, block: Block) -> None:
-        """A group was left: its children that never began were cancelled before they did."""
-        for serial, child in list(self._unbegun.items()):
-            raw = self.store.live.get(serial)
-            if raw is None or raw[1] is block:
-                del self._unbegun[serial]
-                close_unbegun(child)
-                self.store.end(serial, 0, "cancelled", None, block.cause or "Task.cancel()")
-
 
 def caller(frame: FrameType | None) -> tuple[CodeType | None, int]:
     """The first line outside the core, from *frame* outwards; None where a loop is first."""
@@ -292,7 +284,7 @@ def caller(frame: FrameType | None) -> tuple[CodeType | None, int]:
     return frame.f_code, frame.f_lasti
 
 
-def user(frame: FrameType | None) -> tuple[CodeType | None, int]:
+def _spawner(frame: FrameType | None) -> tuple[CodeType | None, int]:
     """The first line outside all libraries, within the task that runs."""
     while frame is not None and is_library(frame.f_code.co_filename):
         if frame.f_code.co_name in _LOOPS:
@@ -310,41 +302,10 @@ def has_begun(coro: object) -> bool:
     return not inspect.iscoroutine(coro) or inspect.getcoroutinestate(coro) != "CORO_CREATED"
 
 
-def close_unbegun(child: Coroutine[Any, Any, object]) -> None:
+def _close_unbegun(child: Coroutine[Any, Any, object]) -> None:
     """Close a child that never began, and what it was to run, so that neither is missed."""
     frame = getattr(child, "cr_frame", None)
-    coro = None if frame is None else frame.f_locals.get("coro")
+    coro: Any = None if frame is None else frame.f_locals.get("coro")
     child.close()
-    if coro is not None and inspect.getcoroutinestate(coro) == "CORO_CREATED":
+    if not has_begun(coro):
         coro.close()
-
-
-@coroutine
-def driven(
-    driven_coroutine: Coroutine[Any, Any, T], serial: int, recorder: Recorder
-) -> Generator[Any, Any, T]:
-    """Run a coroutine and time its steps, where the loop cannot be watched.
-
-    Its stack goes on behind the first variable; see `stacks.DRIVEN`.
-    """
-    account = recorder.store.accounts.get(recorder.loop.identify()) or Account(serial)
-    resume: Callable[[Any], Any] = driven_coroutine.send
-    value: Any = None
-    while True:
-        start = now()
-        try:
-            waits_for = resume(value)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            recorder.step(start, now(), account)
-        try:
-            value = yield waits_for
-            resume = driven_coroutine.send
-        except GeneratorExit:
-            driven_coroutine.close()
-            raise
-        except BaseException as error:
-            value = error
-            resume = driven_coroutine.throw

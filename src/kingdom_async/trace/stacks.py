@@ -57,16 +57,20 @@ def frames(awaitable: object) -> Iterator[FrameType]:
 
 def lines(stack: list[FrameType]) -> list[Line]:
     """What a reader sees of a stack: without the libraries that do the waiting."""
-    shown = [frame for frame in stack if not is_library(frame.f_code.co_filename)]
-    return [_line(frame) for frame in shown or stack[-1:]]
+    own = [frame for frame in stack if not is_library(frame.f_code.co_filename)]
+    # A task that has none runs a function of the core's: that is what it does.
+    core = [frame for frame in stack if frame.f_code.co_filename.startswith(_CORE)]
+    return [_line(frame) for frame in own or core[:1] or stack[-1:]]
 
 
-def running(thread: int, top: CodeType | None = None) -> list[FrameType]:
-    """The frames that a thread is in, outermost first; below *top*, if that is among them."""
+def running(thread: int, below: CodeType | None = None) -> list[FrameType]:
+    """The frames that a thread is in, outermost first; from *below* on if that is there."""
     frame = sys._current_frames().get(thread)
     stack: list[FrameType] = []
-    while frame is not None and frame.f_code is not top:
+    while frame is not None:
         stack.append(frame)
+        if frame.f_code is below:
+            break
         frame = frame.f_back
     return stack[::-1]
 
@@ -122,11 +126,13 @@ def _folder(name: str) -> str | None:
 
 #: The package's own files; a user of the public names is not one of them.
 HERE = str(Path(__file__).parents[1]) + os.sep
+_CORE = f"{HERE}_"
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 _WAITING = ("asyncio", "anyio", "trio", "outcome", "uvloop")
 _PLUMBING = ("contextlib.py", "threading.py", "selectors.py", "types.py", "queue.py")
 _LIBRARIES = (
     *filter(None, (_folder(name) for name in _WAITING)),
-    *(f"{HERE}{name}" for name in ("_", f"trace{os.sep}")),
+    _CORE,
+    f"{HERE}trace{os.sep}",
     *(f"{_STANDARD}{name}" for name in (*_PLUMBING, f"concurrent{os.sep}")),
 )

@@ -12,7 +12,7 @@ from types import CodeType
 from typing import Any, NamedTuple, TypeVar
 
 from .records import Dropped, Lag, Lint, Outcome, Span, Step, TaskRecord, now
-from .stacks import line_of
+from .stacks import is_library, line_of
 
 T = TypeVar("T")
 
@@ -63,19 +63,24 @@ class Life(NamedTuple):
 
     @property
     def place(self) -> str | None:
-        return None if self.code is None else str(line_of(self.code, self.instruction))
+        """The line that spawned it; for one that a task of the core spawned, its group's."""
+        if self.code is not None and not is_library(self.code.co_filename):
+            return str(line_of(self.code, self.instruction))
+        block = self.block
+        if block is None or block.code is None:
+            return None
+        return str(line_of(block.code, block.instruction))
 
 
 class Account:
-    """How long a task has held the loop, in how many steps, and when it last did."""
+    """How long a task has held the loop, and in how many steps."""
 
-    __slots__ = ("busy", "last", "serial", "steps")
+    __slots__ = ("busy", "serial", "steps")
 
     def __init__(self, serial: int | None) -> None:
         self.serial = serial
         self.busy = 0.0
         self.steps = 0
-        self.last = 0.0
 
 
 class Store:
@@ -165,9 +170,9 @@ class Store:
 
     def task_records(self) -> tuple[TaskRecord, ...]:
         """Every task that is kept, in the order of spawning."""
-        ended, live = _copied(self.ended), _copied(self.live.items())
-        started = dict(_copied(self.started.items()))
-        accounts = {a.serial: a for a in _copied(self.accounts.values())}
+        ended, live = copied(self.ended), copied(self.live.items())
+        started = dict(copied(self.started.items()))
+        accounts = {a.serial: a for a in copied(self.accounts.values())}
         records = {raw[0]: _record(*raw) for raw in ended}
         for serial, life in live:
             at = started.get(serial)
@@ -178,16 +183,16 @@ class Store:
 
     def step_records(self) -> tuple[Step, ...]:
         """The steps that are kept, in the order of time."""
-        return tuple(Step(*raw) for raw in _copied(self.steps))
+        return tuple(Step(*raw) for raw in copied(self.steps))
 
     def span_records(self) -> tuple[Span, ...]:
         """The spans that are kept, finished and open, in the order of their start."""
-        both = [*_copied(self.spans), *_copied(self.open_spans.values())]
+        both = [*copied(self.spans), *copied(self.open_spans.values())]
         return tuple(sorted(both, key=lambda span: span.start))
 
     def dropped(self) -> Dropped:
         """How much there was no room for."""
-        all_steps = self.all_steps + sum(a.steps for a in _copied(self.accounts.values()))
+        all_steps = self.all_steps + sum(a.steps for a in copied(self.accounts.values()))
         return Dropped(
             tasks=max(0, self.spawned - self.never - len(self.live) - len(self.ended)),
             steps=max(0, all_steps - len(self.steps)),
@@ -225,7 +230,7 @@ def _record(
     )
 
 
-def _copied(items: Iterable[T]) -> list[T]:
+def copied(items: Iterable[T]) -> list[T]:
     """The *items* of a container that another thread may be changing."""
     while True:
         try:

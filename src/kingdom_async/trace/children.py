@@ -1,0 +1,102 @@
+"""What a task of the core runs in while it is recorded.
+
+Rule: this is paid for by every task that is spawned, so it is written out: no calls, no
+objects but the coroutine itself and one tuple at the end. On loops that cannot be watched
+from outside, the task drives itself and times its own steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from .records import now
+from .store import Account
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+T = TypeVar("T")
+Child: TypeAlias = Callable[[Coroutine[Any, Any, Any], int], Coroutine[Any, Any, Any]]
+
+
+def make_child(recorder: Recorder) -> Child:
+    """The async function that runs a child's coroutine and writes its life."""
+    store, loop = recorder.store, recorder.loop
+    live, started, serials, accounts = store.live, store.started, store.serials, store.accounts
+    ended, unbegun = store.ended, recorder.unbegun
+    current_task, has_swallowed = loop.current_task, loop.has_swallowed
+    has_steps, late_first_run = recorder.has_steps, recorder.thresholds.late_first_run
+    is_driven = has_steps and not loop.can_see_steps
+
+    async def child(coro: Coroutine[Any, Any, T], serial: int) -> T:
+        unbegun.pop(serial, None)
+        task = id(current_task())
+        account: Account | None = None
+        if serial in live:  # else the recording is over
+            serials[task] = serial
+            started[serial] = begun = now()
+            if begun - live[serial][5] > late_first_run:
+                recorder.began_late(serial)
+            if has_steps:
+                account = accounts.get(task)
+                if account is None:
+                    account = accounts[task] = Account(serial)
+        try:
+            if is_driven and account is not None:
+                value: T = await _driven(coro, account, recorder)
+            else:
+                value = await coro
+        except BaseException as error:
+            recorder.failed(serial, task, error)
+            raise
+        if has_swallowed():
+            recorder.swallowed(serial)
+        if has_steps:
+            recorder.succeeded(serial, task)
+        elif serial in live:
+            life = live.pop(serial)
+            ended.append((serial, life, started.pop(serial), now(), "ok", None, None, None))
+            del serials[task]
+        return value
+
+    return child
+
+
+@coroutine
+def _driven(
+    driven_coroutine: Coroutine[Any, Any, T], account: Account, recorder: Recorder
+) -> Generator[Any, Any, T]:
+    """Run a coroutine and time its steps.
+
+    A reader of its stack goes on behind its first variable; see `stacks.DRIVEN`.
+    """
+    append, long_step = recorder.store.steps.append, recorder.thresholds.long_step
+    send, serial = driven_coroutine.send, account.serial
+    resume: Callable[[Any], Any] = send
+    value: Any = None
+    while True:
+        start = now()
+        try:
+            waits_for = resume(value)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            end = now()
+            held = end - start
+            account.busy += held
+            account.steps += 1
+            append((start, end, serial))
+            if held > long_step:
+                recorder.stepped_long(serial, held)
+        try:
+            value = yield waits_for
+            resume = send
+        except GeneratorExit:
+            driven_coroutine.close()
+            raise
+        except BaseException as error:
+            value = error
+            resume = driven_coroutine.throw
