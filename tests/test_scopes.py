@@ -10,6 +10,7 @@ import logging
 import math
 import pickle
 import re
+import sys
 from typing import Any
 
 import anyio
@@ -17,7 +18,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
-from support.backends import asyncio_only, virtual_time
+from support.backends import asyncio_only, chosen, virtual_time
 from support.errors import shape
 
 FAILING = pytest.mark.parametrize("call", ["fail_after", "fail_at"])
@@ -501,6 +502,60 @@ async def test_while_a_cancellation_is_handled_the_late_cleanup_is_logged(
     assert record.getMessage() == (
         "cleanup under shielded(): not done after 5 s (took 5 s); the cancellation goes on"
     )
+
+
+async def overrun_in_the_cleanup_of_a_cleanup() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        try:
+            raise ValueError("the cleanup fails too")
+        except ValueError:
+            with ka.shielded(5):
+                await anyio.sleep_forever()
+
+
+@virtual_time
+async def test_a_cancellation_handled_further_up_goes_on_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In an ``except`` for what failed in the cleanup, the cancellation is not replaced."""
+    with ka.move_on_after(1) as scope:
+        await overrun_in_the_cleanup_of_a_cleanup()
+    assert scope.cancelled_caught
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.Task does not tell on 3.10")
+@pytest.mark.parametrize("anyio_backend", chosen(("asyncio+virtual",)), indirect=True)
+async def test_a_native_cancellation_handled_further_up_goes_on_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The same for Task.cancel()."""
+    task = asyncio.ensure_future(overrun_in_the_cleanup_of_a_cleanup())
+    await anyio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(caplog.records) == 1
+
+
+@virtual_time
+async def test_a_cancellation_that_is_over_hides_no_late_cleanup(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After a timeout its cancellation is in the chain still, and no longer under way."""
+    late = r"^cleanup under shielded"
+    with pytest.raises(ka.DeadlineExceeded, match=late) as caught:
+        try:
+            with ka.fail_after(1):
+                await anyio.sleep_forever()
+        except ka.DeadlineExceeded as error:
+            assert isinstance(error.__cause__, ka.get_cancelled_exc_class())  # noqa: PT017
+            with ka.shielded(5):
+                await anyio.sleep_forever()
+    assert caught.value.seconds == 5
+    assert caplog.records == []
 
 
 @virtual_time

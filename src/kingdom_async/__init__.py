@@ -56,9 +56,9 @@ from ._scopes import (
     move_on_after,
     move_on_at,
     remaining,
-    shielded,
     with_timeout,
 )
+from ._shielded import shielded
 
 __version__ = "0.1.0"
 

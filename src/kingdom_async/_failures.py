@@ -139,6 +139,16 @@ def first_of(
     return first
 
 
+def contexts_of(error: BaseException) -> Iterator[BaseException]:
+    """What was being handled when *error* was raised, and so on; a loop ends it."""
+    seen = {id(error)}
+    link = error.__context__
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__context__
+
+
 def log_failure(error: BaseException, message: str, *args: object) -> None:
     """Log *error* with its traceback: nobody is left to raise it to."""
     logger.error(message, *args, exc_info=(type(error), error, error.__traceback__))

@@ -18,7 +18,8 @@ from ._failures import log_failure, logger, short_repr, task_cancelled
 from ._given import Given, returns_coroutine, runs
 from ._groups import TaskGroup
 from ._members import settle
-from ._scopes import cancelled_natively, shielded
+from ._scopes import cancelled_natively
+from ._shielded import shielded
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup

@@ -1,4 +1,4 @@
-"""Timeouts, shields, and the time that is left.
+"""Timeouts, and the time that is left.
 
 Rule: every block here is one cancel scope of anyio's, made when the block is entered, so
 that the clock starts there. What the scopes add is a sentence when time runs out.
@@ -7,7 +7,6 @@ that the clock starts there. What the scopes add is a sentence when time runs ou
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from functools import cache
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio import CancelScope, current_effective_deadline, current_time
 
 from . import _observe
+from ._arguments import shown
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
-from ._failures import logger, without
 from ._given import Given, returns_coroutine, runs
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def _seconds(call: str, value: float | None) -> float:
     except TypeError:
         raise TypeError(
             f"{call}() takes seconds as a number, or None for no limit, "
-            f"not {value!r}; write {call}(5)"
+            f"not {shown(value)}; write {call}(5)"
         ) from None
 
 
@@ -275,7 +274,7 @@ async def _with_timeout(
     (coro,) = given.take()
     if not isinstance(coro, Coroutine):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"with_timeout() takes a coroutine, not {coro!r}; "
+            f"with_timeout() takes a coroutine, not {shown(coro)}; "
             "write with_timeout(2, fetch(url), default=None)"
         )
     try:
@@ -284,82 +283,6 @@ async def _with_timeout(
         return default
     finally:
         coro.close()
-
-
-class _Shielded(AbstractContextManager[CancelScope]):
-    """The block of `shielded`: a shield that gives way when the grace has passed."""
-
-    __slots__ = ("_cancelling", "_grace", "_scope")
-
-    _cancelling: bool
-
-    def __init__(self, grace: float) -> None:
-        self._grace = grace
-        self._scope: CancelScope | None = None
-
-    def __enter__(self) -> CancelScope:
-        if self._scope is not None:
-            raise RuntimeError(
-                "a block of shielded() can be entered once; call it anew for each block"
-            )
-        backend = backend_class()
-        handled = sys.exc_info()[1]
-        cancelled = backend.cancelled_exception_class()
-        self._cancelling = handled is not None and without(cancelled, handled) is None
-        self._scope = backend.create_cancel_scope(
-            deadline=backend.current_time() + self._grace, shield=True
-        )
-        return self._scope.__enter__()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        scope = self._scope
-        assert scope is not None  # it was entered
-        caught = scope.__exit__(exc_type, exc, traceback)
-        if not scope.cancelled_caught or (now := current_time()) < scope.deadline:
-            return caught
-        elapsed = now - scope.deadline + self._grace
-        late = DeadlineExceeded("cleanup under shielded()", self._grace, elapsed)
-        if not self._cancelling:
-            raise late from exc
-        logger.error("%s; the cancellation goes on", late, exc_info=exc)
-        return caught
-
-
-def shielded(grace: float) -> AbstractContextManager[CancelScope]:
-    """Let cleanup finish: cancellation from outside does not reach in, for *grace* seconds.
-
-    Without a bound, a cleanup that hangs outlives every deadline around it; so the grace is
-    required, and ``math.inf`` must be written out. What the grace cuts off raises
-    `DeadlineExceeded`, chained to an error under way. Only while a cancellation is being
-    handled (in a ``finally`` or ``except`` that it passes through) is it logged instead, so
-    that the cancellation goes on.
-
-    A native ``asyncio.Task.cancel()``, and so ``asyncio.wait_for`` and ``asyncio.timeout``,
-    goes through any shield: asyncio has no way to hold it back.
-
-    Args:
-        grace: Seconds the block may take; 0 or more.
-
-    Raises:
-        DeadlineExceeded: From the end of the block, if it took longer.
-
-    Example:
-        >>> try:
-        ...     await serve()
-        ... finally:
-        ...     with ka.shielded(5):
-        ...         await save()
-    """
-    if not isinstance(grace, (int, float)):
-        raise TypeError(f"shielded({grace!r}): cleanup needs a bound; write shielded(5)")
-    if not grace >= 0:
-        raise ValueError(f"grace must be 0 or more seconds, not {grace!r}; write shielded(5)")
-    return _Shielded(grace)
 
 
 def remaining() -> float:

@@ -1,0 +1,115 @@
+"""Cleanup that may finish: a shield with a bound.
+
+Rule: a cancellation under way is never replaced by an error of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from anyio import CancelScope, current_effective_deadline, current_time
+
+from ._arguments import shown
+from ._backend import backend_class
+from ._errors import DeadlineExceeded
+from ._failures import contexts_of, logger, without
+
+
+class _Shielded(AbstractContextManager[CancelScope]):
+    """The block of `shielded`: a shield that gives way when the grace has passed."""
+
+    __slots__ = ("_cancelling", "_grace", "_scope")
+
+    _cancelling: bool
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._scope: CancelScope | None = None
+
+    def __enter__(self) -> CancelScope:
+        if self._scope is not None:
+            raise RuntimeError(
+                "a block of shielded() can be entered once; call it anew for each block"
+            )
+        backend = backend_class()
+        self._cancelling = _handles_cancellation(backend.cancelled_exception_class())
+        self._scope = backend.create_cancel_scope(
+            deadline=backend.current_time() + self._grace, shield=True
+        )
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        scope = self._scope
+        assert scope is not None  # it was entered
+        caught = scope.__exit__(exc_type, exc, traceback)
+        if not scope.cancelled_caught or (now := current_time()) < scope.deadline:
+            return caught
+        elapsed = now - scope.deadline + self._grace
+        late = DeadlineExceeded("cleanup under shielded()", self._grace, elapsed)
+        if not self._cancelling:
+            raise late from exc
+        logger.error("%s; the cancellation goes on", late, exc_info=exc)
+        return caught
+
+
+def shielded(grace: float) -> AbstractContextManager[CancelScope]:
+    """Let cleanup finish: cancellation from outside does not reach in, for *grace* seconds.
+
+    Without a bound, a cleanup that hangs outlives every deadline around it; so the grace is
+    required, and ``math.inf`` must be written out. What the grace cuts off raises
+    `DeadlineExceeded`, chained to an error under way. Only while a cancellation is being
+    handled (in a ``finally`` or ``except`` that it passes through, or in one for an error of
+    the cleanup there) is it logged instead, so that the cancellation goes on.
+
+    A native ``asyncio.Task.cancel()``, and so ``asyncio.wait_for`` and ``asyncio.timeout``,
+    goes through any shield: asyncio has no way to hold it back.
+
+    Args:
+        grace: Seconds the block may take; 0 or more.
+
+    Raises:
+        DeadlineExceeded: From the end of the block, if it took longer.
+
+    Example:
+        >>> try:
+        ...     await serve()
+        ... finally:
+        ...     with ka.shielded(5):
+        ...         await save()
+    """
+    if not isinstance(grace, (int, float)):
+        raise TypeError(f"shielded({shown(grace)}): cleanup needs a bound; write shielded(5)")
+    if not grace >= 0:
+        raise ValueError(f"grace must be 0 or more seconds, not {grace!r}; write shielded(5)")
+    return _Shielded(grace)
+
+
+def _handles_cancellation(cancelled: type[BaseException]) -> bool:
+    """True in a ``finally`` or ``except`` that a cancellation passes through."""
+    handled = sys.exc_info()[1]
+    if handled is None:
+        return False
+    if without(cancelled, handled) is None:
+        return True
+    # An error in the cleanup is handled now, and the cancellation further up. The error may
+    # as well come from a scope that is left by now, so the task must still be cancelled.
+    origins = contexts_of(handled)
+    return any(isinstance(link, cancelled) for link in origins) and _is_cancelled(cancelled)
+
+
+def _is_cancelled(cancelled: type[BaseException]) -> bool:
+    if current_effective_deadline() == -math.inf:
+        return True
+    if cancelled is not asyncio.CancelledError:
+        return False
+    count = getattr(asyncio.current_task(), "cancelling", int)  # Python 3.10 does not tell
+    return bool(count() > 0)
