@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import functools
 import gc
 import re
 import sys
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -228,11 +230,13 @@ async def test_start_gives_the_start_value_or_the_handle(errors: Any) -> None:
 
 @BOTH
 async def test_a_task_gets_the_context_given(errors: Any) -> None:
-    """context= is the one a task runs in; without it, a copy of the caller's."""
+    """It runs in a copy of context=, and without it, in a copy of the caller's."""
     number: contextvars.ContextVar[int] = contextvars.ContextVar("number", default=0)
 
     async def read() -> int:
-        return number.get()
+        before = number.get()
+        number.set(99)
+        return before
 
     elsewhere = contextvars.copy_context()
     elsewhere.run(number.set, 1)
@@ -241,6 +245,7 @@ async def test_a_task_gets_the_context_given(errors: Any) -> None:
         given = group.create_task(read(), context=elsewhere)
         copied = group.create_task(read())
     assert (given.return_value, copied.return_value) == (1, 2)
+    assert (elsewhere[number], number.get()) == (1, 2)
 
 
 @BOTH
@@ -579,12 +584,85 @@ async def test_create_task_of_a_function_gets_a_sentence() -> None:
     async with ka.TaskGroup() as group:
         with pytest.raises(
             TypeError,
-            match=re.escape("create_task() takes a coroutine, not <function fetch at ")
-            + ".*"
-            + re.escape(">; write create_task(fetch(1)) or start_soon(fetch, 1)")
+            match=re.escape(
+                "create_task() takes a coroutine, not the function fetch; "
+                "write create_task(fetch(…)) or start_soon(fetch, …)"
+            )
             + "$",
         ):
             group.create_task(fetch)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", ["start_soon", "start"])
+async def test_what_is_no_function_gets_a_sentence(call: str) -> None:
+    """start_soon(None) says what it takes."""
+    async with ka.TaskGroup() as group:
+        with pytest.raises(
+            TypeError,
+            match=re.escape(
+                f"{call}() takes an async function and its arguments, not None; "
+                f"write {call}(fetch, 1)"
+            )
+            + "$",
+        ):
+            if call == "start":
+                await group.start(None)  # type: ignore[arg-type]
+            else:
+                group.start_soon(None)  # type: ignore[arg-type]
+
+
+class Called:
+    def __call__(self) -> int:
+        return 3
+
+
+async def listen() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("func", "sentence"),
+    [
+        (
+            listen,
+            (
+                "{listen}() returned the async generator listen, which is no coroutine; "
+                "iterate over it in an async function, and start that"
+            ),
+        ),
+        (
+            Called(),
+            (
+                "{Called}() returned 3, which is no coroutine; "
+                "for a blocking function write start_soon(offload, {Called}, …)"
+            ),
+        ),
+        (
+            functools.partial(max, 1, 2),
+            (
+                "builtins.max() returned 2, which is no coroutine; "
+                "for a blocking function write start_soon(offload, builtins.max, …)"
+            ),
+        ),
+    ],
+    ids=["async generator", "object", "partial"],
+)
+async def test_sentences_name_functions_and_show_no_addresses(func: Any, sentence: str) -> None:
+    """Whatever can be called has a name."""
+    names = {name: f"{__name__}.{name}" for name in ("listen", "Called")}
+    sentence = f"start_soon() takes an async function; {sentence.format(**names)}"
+    async with ka.TaskGroup() as group:
+        with pytest.raises(TypeError, match=re.escape(sentence) + "$"):
+            group.start_soon(func)
+
+
+async def test_a_plain_with_gets_a_sentence() -> None:
+    """On every Python: 3.10 would say no more than AttributeError."""
+    group: Any = ka.TaskGroup()
+    sentence = "a TaskGroup is entered with async with: write async with TaskGroup() as group:"
+    with pytest.raises(TypeError, match=re.escape(sentence) + "$"), group:
+        pass
+    assert not isinstance(group, contextlib.AbstractContextManager)
 
 
 async def test_an_error_of_the_call_itself_is_left_alone() -> None:

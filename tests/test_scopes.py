@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import inspect
 import logging
@@ -709,3 +710,22 @@ async def test_a_negative_grace_is_refused() -> None:
     """The message says what is taken."""
     with pytest.raises(ValueError, match="grace must be 0 or more seconds, not -1"):
         ka.shielded(-1)
+
+
+@pytest.mark.parametrize(
+    "call", [ka.fail_after, ka.fail_at, ka.move_on_after, ka.shielded], ids=lambda f: f.__name__
+)
+async def test_async_with_gets_a_sentence(call: Any) -> None:
+    """On every Python: 3.10 would say no more than AttributeError."""
+    block = call(1)
+    with pytest.raises(
+        TypeError,
+        match=re.escape(
+            "blocks such as fail_after(5) and shielded(5) are entered with a plain with: "
+            "write with fail_after(5):, not async with"
+        )
+        + "$",
+    ):
+        async with block:
+            pass
+    assert not isinstance(block, contextlib.AbstractAsyncContextManager)

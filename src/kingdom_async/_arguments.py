@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._failures import short_repr
 
@@ -96,6 +96,22 @@ def close_all(coros: Iterable[object]) -> None:
     for coro in coros:
         if isinstance(coro, Coroutine):
             coro.close()
+
+
+class PlainWith:
+    """A block that ``async with`` does not enter, and that says so."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # type checkers refuse it by themselves
+
+        def __aenter__(self):
+            raise TypeError(
+                "blocks such as fail_after(5) and shielded(5) are entered with a plain with: "
+                "write with fail_after(5):, not async with"
+            )
+
+        __aexit__ = None
 
 
 def check_items(call: str, items: object) -> None:

@@ -7,17 +7,18 @@ the group's members (`_members`), who know what to do when the block is left.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import anyio.abc
 from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
 
 from . import _observe
-from ._arguments import refuse_coroutine
-from ._failures import short_repr, without
+from ._arguments import name_of, refuse_coroutine, shown
+from ._failures import without
 from ._members import Members
 
 if sys.version_info >= (3, 11):
@@ -54,7 +55,7 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     def __init__(self, *, errors: Literal["group", "first"] = "group") -> None:
         if errors not in ("group", "first"):
-            raise ValueError(f"errors must be 'group' or 'first', not {errors!r}")
+            raise ValueError(f"errors must be 'group' or 'first', not {shown(errors)}")
         self._first = errors == "first"
         self._group = create_task_group()
         self._members = Members(self._group)
@@ -97,13 +98,15 @@ class TaskGroup(anyio.abc.TaskGroup):
         try:
             coro = func(*args)
         except TypeError:
-            refuse_coroutine("start_soon", func)
+            _refuse_no_function("start_soon", func)
             raise
         if not isinstance(coro, Coroutine):
             raise _not_async("start_soon", func, coro)
-        return self.create_task(
-            coro, name=_name_of(func) if name is None else name, daemon=daemon
-        )
+        if name is None:
+            name = _name_of(func)
+        if _observe.observer is not None:
+            return self._create_observed(_observe.observer, coro, name, None, daemon)
+        return self.create_task(coro, name=name, daemon=daemon)
 
     def create_task(
         self,
@@ -118,7 +121,8 @@ class TaskGroup(anyio.abc.TaskGroup):
         Args:
             coro: A coroutine; closed if the task cannot be started.
             name: What to call the task; default, the coroutine's qualified name.
-            context: The `contextvars.Context` to run in; default, a copy of the caller's.
+            context: The `contextvars.Context` of which the task gets a copy, so that what it
+                sets is not seen there; default, the caller's.
             daemon: True for a task that does not keep the group open.
         """
         if _observe.observer is not None and isinstance(coro, Coroutine):
@@ -128,10 +132,7 @@ class TaskGroup(anyio.abc.TaskGroup):
         except TypeError:
             if isinstance(coro, Coroutine):
                 raise
-            raise TypeError(
-                f"create_task() takes a coroutine, not {short_repr(coro)}; "
-                "write create_task(fetch(1)) or start_soon(fetch, 1)"
-            ) from None
+            raise _no_coroutine(coro) from None
         self._members.add(handle, daemon)
         return handle
 
@@ -144,7 +145,7 @@ class TaskGroup(anyio.abc.TaskGroup):
         daemon: bool,
     ) -> TaskHandle[T]:
         name = str(getattr(coro, "__qualname__", coro) if name is None else name)
-        child = observer.wrapped(coro, name, self)
+        child = observer.wrapped(coro, name, self, 3)
         try:
             handle = self._group.create_task(child, name=name, context=context)
         except BaseException:
@@ -185,7 +186,8 @@ class TaskGroup(anyio.abc.TaskGroup):
         """Start a task and wait until it calls ``task_status.started(value)``.
 
         A failure before that call is raised here; one after it fails the group. Cancelling
-        the caller before it cancels the task.
+        the caller before it cancels the task. On asyncio, as with anyio's, this hangs if the
+        task is cancelled by ``asyncio.Task.cancel()`` before it took its first step.
 
         Args:
             func: An async function that takes ``task_status`` as a keyword argument.
@@ -201,7 +203,7 @@ class TaskGroup(anyio.abc.TaskGroup):
             RuntimeError: If the task ends without calling ``started()``, or the group is not
                 open.
         """
-        refuse_coroutine("start", func)
+        _refuse_no_function("start", func)
         name = _name_of(func) if name is None else name
         heard: list[BaseException] | None = []
 
@@ -241,6 +243,15 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     # --- the block -------------------------------------------------------------------
 
+    if not TYPE_CHECKING:  # type checkers refuse it by themselves
+
+        def __enter__(self):
+            raise TypeError(
+                "a TaskGroup is entered with async with: write async with TaskGroup() as group:"
+            )
+
+        __exit__ = None
+
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
         if _observe.observer is not None:
@@ -267,15 +278,40 @@ class TaskGroup(anyio.abc.TaskGroup):
             del exc, traceback  # an error whose frames hold it is a reference cycle
 
 
+def _refuse_no_function(call: str, func: object) -> None:
+    refuse_coroutine(call, func)
+    if not callable(func):
+        raise TypeError(
+            f"{call}() takes an async function and its arguments, not {shown(func)}; "
+            f"write {call}(fetch, 1)"
+        )
+
+
 def _not_async(call: str, func: Callable[..., object], result: object) -> TypeError:
     name = _name_of(func)
+    if isinstance(result, AsyncGenerator):
+        instead = "iterate over it in an async function, and start that"
+    else:
+        instead = f"for a blocking function write {call}(offload, {name}, …)"
     return TypeError(
-        f"{call}() takes an async function; {name}() returned {short_repr(result)}, "
-        f"which is no coroutine; for a blocking function write {call}(offload, {name}, …)"
+        f"{call}() takes an async function; {name}() returned {shown(result)}, "  # pyright: ignore[reportUnknownArgumentType]
+        f"which is no coroutine; {instead}"
+    )
+
+
+def _no_coroutine(value: object) -> TypeError:
+    name = name_of(value) if callable(value) else "fetch"
+    return TypeError(
+        f"create_task() takes a coroutine, not {shown(value)}; "
+        f"write create_task({name}(…)) or start_soon({name}, …)"
     )
 
 
 def _name_of(func: Callable[..., object]) -> str:
-    name = getattr(func, "__qualname__", None) or repr(func)
+    name = getattr(func, "__qualname__", None)
+    if name is None:
+        if isinstance(func, partial):
+            return _name_of(func.func)
+        name = type(func).__qualname__
     module = getattr(func, "__module__", None)
     return f"{module}.{name}" if module else name

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from anyio import Event, TaskCancelled, get_cancelled_exc_class, move_on_after
 
-from ._arguments import check_coroutines, close_all, name_of_coroutine
+from ._arguments import check_coroutines, close_all, name_of_coroutine, shown
 from ._failures import log_failure, logger, short_repr, task_cancelled
 from ._given import Given, returns_coroutine, runs
 from ._groups import TaskGroup
@@ -75,7 +75,7 @@ async def _first_success(
     if stagger is not None and not (isinstance(stagger, (int, float)) and stagger >= 0):
         close_all(coros)
         raise ValueError(
-            f"stagger must be 0 or more seconds, not {stagger!r}; "
+            f"stagger must be 0 or more seconds, not {shown(stagger)}; "
             "leave it out to start all at once"
         )
     race = _Race("first_success", coros, discard, failure_decides=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio import CancelScope, current_effective_deadline, current_time
 
 from . import _observe
-from ._arguments import shown
+from ._arguments import PlainWith, shown
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
 from ._given import Given, returns_coroutine, runs
@@ -51,7 +51,7 @@ def _refuse_text_as_shield(call: str, shield: object) -> None:
         )
 
 
-class _FailScope(AbstractContextManager[CancelScope]):
+class _FailScope(PlainWith, AbstractContextManager[CancelScope]):
     """The block of `fail_after` and `fail_at`: one scope, and the error at its end."""
 
     __slots__ = ("_backend", "_delay", "_entered", "_limit", "_reason", "_scope", "_shield")
@@ -165,7 +165,7 @@ def _delayed(backend: type[AsyncBackend]) -> Any:
     get_deadline = kind.deadline.__get__
     set_deadline = kind.deadline.__set__
 
-    class DelayedScope(kind):  # type: ignore[misc]
+    class DelayedScope(PlainWith, kind):  # type: ignore[misc]
         __slots__ = ("_delay", "_now")
 
         _delay: float

@@ -13,13 +13,13 @@ from types import TracebackType
 
 from anyio import CancelScope, current_effective_deadline, current_time
 
-from ._arguments import shown
+from ._arguments import PlainWith, shown
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
 from ._failures import contexts_of, logger, without
 
 
-class _Shielded(AbstractContextManager[CancelScope]):
+class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
     """The block of `shielded`: a shield that gives way when the grace has passed."""
 
     __slots__ = ("_cancelling", "_grace", "_scope")
