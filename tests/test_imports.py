@@ -10,7 +10,7 @@ import pytest
 
 from support.backends import REAL, chosen
 
-OPTIONAL = ("distributed", "loky", "rich", "trio", "uvicorn", "uvloop")
+OPTIONAL = ("distributed", "loky", "opentelemetry", "rich", "trio", "uvicorn", "uvloop")
 
 
 def modules_after(program: str, **variables: str) -> set[str]:

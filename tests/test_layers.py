@@ -55,7 +55,14 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/snapshot": {"trace/records", "trace/html", "trace/perfetto"},
         "trace/html": {"trace/records", "trace/snapshot"},
         "trace/perfetto": {"trace/records", "trace/snapshot"},
-        "trace/otel": {"trace/records", "trace/snapshot"},
+        "trace/otel": {
+            "trace/otel_metrics",
+            "trace/otel_spans",
+            "trace/records",
+            "trace/snapshot",
+        },
+        "trace/otel_metrics": {"trace/records"},
+        "trace/otel_spans": {"trace/records", "trace/snapshot"},
         "trace/logs": {"trace/records"},
     },
     {  # who writes them

@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanContext, StatusCode
 
+import kingdom_async as ka
+from kingdom_async import trace
 from kingdom_async.trace import otel
 from kingdom_async.trace.records import Dropped, Lag, Lint, Span, Step, TaskRecord
 from support.made_up_snapshots import BEGAN, random_snapshot, snapshot, task
@@ -266,6 +268,18 @@ def test_a_task_that_was_seen_before_it_ran_tells_when_it_first_did(sink: Sink) 
     assert (span.attributes or {})["kingdom_async.task.busy"] == 0.5
 
 
+def test_a_clock_that_is_set_changes_no_duration(sink: Sink) -> None:
+    """A task's times are told with the epoch with which it began."""
+    recording = Recording(snapshot(live(0)))
+    exporter = otel.Exporter(recording, sink.tracer)
+    exporter.export()
+    recording.now = replace(snapshot(task(0)), epoch=1_600_000_000.0)
+    exporter.export()
+    span = sink.spans()["task-0"]
+    assert span.start_time is not None
+    assert span.end_time == span.start_time + 10_000_000
+
+
 def test_closing_ends_what_still_runs(sink: Sink) -> None:
     """With the outcome that it has."""
     exporter = otel.Exporter(Recording(snapshot(task(0), live(1, 0))), sink.tracer)
@@ -308,6 +322,40 @@ def test_a_lint_is_an_event_once(sink: Sink) -> None:
     exporter.close()
     events = [event.name for event in sink.spans()["task-0"].events]
     assert events.count("kingdom_async.lint") == 1
+
+
+async def test_a_real_recording_is_exported_while_it_goes_on(sink: Sink) -> None:
+    """The recorder's own tasks and spans on every backend, once each, nested as they ran."""
+
+    async def fail() -> None:
+        with trace.span("reading"):
+            await ka.checkpoint()
+        raise LookupError
+
+    async def work() -> None:
+        with pytest.raises(LookupError):
+            async with ka.TaskGroup(errors="first") as group:
+                group.create_task(fail(), name="fails")
+                group.create_task(ka.sleep_forever(), name="waits")
+
+    meters = Meters()
+    with trace.recording() as recording:
+        otel.instrument(recording, meters.meter)
+        exporter = otel.Exporter(recording, sink.tracer)
+        async with ka.TaskGroup() as group:
+            group.create_task(work(), name="works")
+        exporter.export()
+        assert by("outcome", meters.collect()["tasks.finished"]) == {
+            "ok": 1,
+            "error": 1,
+            "cancelled": 1,
+        }
+    exporter.close()
+    spans = sink.spans()
+    assert spans["fails"].parent == spans["waits"].parent == spans["works"].context
+    assert spans["reading"].parent == spans["fails"].context
+    assert spans["fails"].status.description == "LookupError"
+    assert "kingdom_async.cancelled" in {event.name for event in spans["waits"].events}
 
 
 # --- metrics -------------------------------------------------------------------------------
@@ -419,6 +467,18 @@ def test_a_recording_with_nothing_in_it_has_zeros() -> None:
     assert value(found["tasks.live"]) == value(found["tasks.spawned"]) == 0
     assert "step.duration" not in found
     assert "tasks.finished" not in found
+
+
+def test_a_counter_never_goes_down() -> None:
+    """Also where a task is dropped between two looks at the recording."""
+    meters = Meters()
+    recording = Recording(snapshot(task(0), dropped=Dropped(tasks=5)))
+    otel.instrument(recording, meters.meter)
+    before = meters.collect()
+    recording.now = snapshot(task(0), dropped=Dropped(tasks=4))
+    after = meters.collect()
+    for name in ("tasks.spawned", "tasks.finished"):
+        assert [p["value"] for p in after[name]] == [p["value"] for p in before[name]]
 
 
 # --- without OpenTelemetry -----------------------------------------------------------------

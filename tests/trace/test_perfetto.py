@@ -6,10 +6,12 @@ import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
+import kingdom_async as ka
+from kingdom_async import trace
 from kingdom_async.trace.perfetto import events
 from kingdom_async.trace.records import Dropped, Lag, Lint, Span, Step
 from support.made_up_snapshots import BEGAN, random_snapshot, snapshot, task
@@ -40,7 +42,8 @@ def checked(made_up: Snapshot) -> list[Event]:
     text = json.dumps({"traceEvents": events(made_up)}, allow_nan=False)
     found: list[Event] = json.loads(text)["traceEvents"]
     _check_fields(found)
-    assert max(event["ts"] for event in found) <= (made_up.ended - made_up.began) * 1e6
+    last = max(nanoseconds(event["ts"]) for event in found)
+    assert last <= round((made_up.ended - made_up.began) * 1e9)
     _check_lives(found)
     _check_slices(found)
     _check_arrows(found)
@@ -339,3 +342,28 @@ def test_process_and_threads_have_names() -> None:
         "spawn and first run",
     ]
     assert {e["pid"] for e in found} == {4242}
+
+
+# --- what was recorded ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["life", "steps"])
+async def test_a_real_recording_keeps_to_the_rules(level: Literal["life", "steps"]) -> None:
+    """Tasks, a span, an error and a cancellation, as the recorder tells them."""
+
+    async def fail() -> None:
+        with trace.span("reading"):
+            await ka.checkpoint()
+        raise LookupError
+
+    with trace.recording(level=level) as recording:
+        with pytest.raises(LookupError):
+            async with ka.TaskGroup(errors="first") as group:
+                group.create_task(fail(), name="fails")
+                group.create_task(ka.sleep_forever(), name="waits")
+        made = recording.snapshot()
+    found = checked(made)
+    assert len(of(found, "b", "fails")) == len(of(found, "b", "reading")) == 1
+    assert of(found, "b", "fails")[0]["args"]["error"] == "LookupError"
+    assert of(found, "i", "cancelled: waits")
+    assert len(of(found, "s")) >= 2
