@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
-from support.backends import asyncio_only
+from support.backends import REAL, asyncio_only
 
 Call = Callable[..., Coroutine[Any, Any, object]]
 
@@ -63,6 +64,53 @@ async def test_a_cancelled_group_closes_what_its_tasks_were_given(call: Call) ->
         group.cancel()
     gc.collect()
     assert [inspect.getcoroutinestate(coro) for coro in given] == ["CORO_CLOSED"] * 2
+
+
+def group_of(*coros: Coroutine[Any, Any, int]) -> Coroutine[Any, Any, object]:
+    async def run() -> None:
+        async with ka.TaskGroup(errors="first") as group:
+            for coro in coros:
+                group.create_task(coro)
+
+    return run()
+
+
+def gather_values(*coros: Coroutine[Any, Any, int]) -> Coroutine[Any, Any, object]:
+    return ka.gather(*coros, return_exceptions=True)
+
+
+@pytest.mark.parametrize("backend", REAL)
+@pytest.mark.parametrize(
+    "call",
+    [group_of, ka.gather, gather_values, ka.first_success, ka.first_finished],
+    ids=lambda call: call.__name__,
+)
+def test_an_exit_before_a_task_started_closes_its_coroutine(call: Call, backend: Any) -> None:
+    """sys.exit() tears through asyncio's loop: what is to start next never does."""
+    given: list[Coroutine[Any, Any, int]] = []
+
+    async def leave() -> int:
+        sys.exit(3)
+
+    async def main() -> None:
+        given.extend([leave(), work(), work()])
+        await call(*given)
+
+    with pytest.raises(SystemExit):
+        ka.run(main, backend=backend)
+    assert [inspect.getcoroutinestate(coro) for coro in given] == ["CORO_CLOSED"] * 3
+
+
+@asyncio_only
+async def test_a_task_of_a_group_cancelled_before_its_first_step_is_closed() -> None:
+    """Task.cancel() of a child: the group closes what it was to run."""
+    before = asyncio.all_tasks()
+    given = work()
+    async with ka.TaskGroup() as group:
+        group.create_task(given)
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+    assert inspect.getcoroutinestate(given) == "CORO_CLOSED"
 
 
 @every_call

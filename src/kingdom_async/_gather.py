@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar, overload
 
 from anyio import TaskCancelled, TaskHandle
 
-from ._arguments import check_coroutines, close_all, name_of_coroutine
+from ._arguments import check_coroutines, name_of_coroutine
 from ._failures import task_cancelled
-from ._given import Given, returns_coroutine, runs
+from ._given import Given, close_unstarted, returns_coroutine, runs
 from ._groups import TaskGroup
 
 T = TypeVar("T")
@@ -143,9 +143,10 @@ async def _gather(given: Given[Coro[Any]], return_exceptions: bool) -> tuple[Any
                 handles = [group.create_task(coro) for coro in coros]
     except BaseException:
         handles = []  # an error whose frames hold it is a reference cycle
+        close_unstarted(coros)
         raise
     if group.cancel_scope.cancel_called:  # and yet no error: asyncio.Task.cancel()
-        close_all(coros)  # one may have been cancelled before its first step
+        close_unstarted(coros)
         _raise_if_cancelled(handles)
     return tuple(handle.return_value for handle in handles)
 

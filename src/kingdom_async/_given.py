@@ -8,7 +8,9 @@ its arguments are dropped.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from inspect import CORO_CREATED, getcoroutinestate
+from types import CoroutineType
 from typing import Any, Generic, TypeVar
 
 from ._arguments import close_all
@@ -33,6 +35,13 @@ class Given(Generic[C]):
     def __del__(self) -> None:
         if self._coros:
             close_all(self._coros)
+
+
+def close_unstarted(coros: Iterable[object]) -> None:
+    """Close those of *coros* whose task ended before its first step."""
+    for coro in coros:
+        if isinstance(coro, CoroutineType) and getcoroutinestate(coro) == CORO_CREATED:  # pyright: ignore[reportUnknownArgumentType]
+            coro.close()
 
 
 def runs(call: str) -> Callable[[F], F]:

@@ -16,6 +16,7 @@ from anyio import TaskHandle, current_effective_deadline, get_cancelled_exc_clas
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ._failures import bare, distinct, first_of, identity, is_group, set_context, without
+from ._given import close_unstarted
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -54,7 +55,10 @@ class Members:
             self._watch()
 
     def forget(self) -> None:
-        """Let go of all handles: they hold what failed."""
+        """Let go of all handles: they hold what failed, and what never started."""
+        if self._group.cancel_scope.cancel_called:
+            left = (*self._tasks.unfinished(), *self._daemons.unfinished())
+            close_unstarted(handle.coro for handle in left)
         self._tasks.handles.clear()
         self._daemons.handles.clear()
 

@@ -153,7 +153,6 @@ class _Race(Generic[T]):
 
     async def run(self, stagger: float | None) -> None:
         """Let them run until the race is decided and all have ended."""
-        attempts: list[Coro[None]] = []
         try:
             try:
                 async with TaskGroup(errors="first") as group:
@@ -163,10 +162,8 @@ class _Race(Generic[T]):
                                 await self._one_failed.wait()
                             self._one_failed = Event()
                         name = name_of_coroutine(coro)
-                        attempts.append(self._attempt(index, coro, group))
-                        group.create_task(attempts[-1], name=name)
+                        group.create_task(self._attempt(index, coro, group), name=name)
             finally:
-                close_all(attempts)  # one may have been cancelled before its first step
                 close_all(self._coros)
                 await self._discard_late()
         except BaseException as error:
