@@ -66,10 +66,11 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/logs": {"trace/records"},
     },
     {  # who writes them
+        "trace/places": set(),
         "trace/store": set(),
         "trace/causes": {"trace/store"},
-        "trace/children": {"trace/recorder", "trace/store"},
-        "trace/recorder": {"trace/causes", "trace/children", "trace/store"},
+        "trace/children": {"trace/places", "trace/recorder", "trace/store"},
+        "trace/recorder": {"trace/causes", "trace/children", "trace/places", "trace/store"},
         "trace/recording": {"trace/recorder", "trace/store"},
         "trace/asyncio_steps": {"trace/recorder", "trace/store"},
         "trace/instrument": {"trace/recorder", "trace/recording", "trace/store"},

@@ -40,9 +40,12 @@ class Observer(Protocol):
         """Somebody calls ``group.cancel(reason)``."""
 
     def wrapped(
-        self, coro: Coroutine[Any, Any, T], name: str, group: Group
+        self, coro: Coroutine[Any, Any, T], name: str, group: Group, depth: int
     ) -> Coroutine[Any, Any, T]:
-        """A task is about to be started; what is returned runs in place of its coroutine."""
+        """A task is about to be started; what is returned runs in place of its coroutine.
+
+        Whoever starts it is *depth* frames above.
+        """
         ...
 
     def unspawned(self, group: Group) -> None:

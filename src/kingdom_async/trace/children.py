@@ -7,18 +7,58 @@ from outside, the task drives itself and times its own steps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Generator
+from threading import get_ident
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from .places import CORE_FILES, outside
 from .records import now
-from .store import Account
+from .store import Account, Block
 
 if TYPE_CHECKING:
+    from .._observe import Group
     from .recorder import Recorder
 
 T = TypeVar("T")
+Wrapped: TypeAlias = Callable[
+    [Coroutine[Any, Any, Any], str, Any, int], Coroutine[Any, Any, Any]
+]
 Child: TypeAlias = Callable[[Coroutine[Any, Any, Any], int], Coroutine[Any, Any, Any]]
+
+
+def make_wrapped(recorder: Recorder) -> Wrapped:
+    """What takes a task that is about to be spawned, and gives what is to run in its place."""
+    store, child, unbegun = recorder.store, recorder.child, recorder.unbegun
+    live, serials = store.live, store.serials
+    thread, identify = recorder.loop.thread, recorder.loop.identify
+
+    def wrapped(
+        coro: Coroutine[Any, Any, T], name: str, group: Group, depth: int
+    ) -> Coroutine[Any, Any, T]:
+        if get_ident() != thread:
+            return coro
+        block: Block | None = group._seen
+        frame = sys._getframe(depth)
+        if frame.f_code.co_filename in CORE_FILES:
+            frame = outside(frame)
+        serial = store.spawned
+        store.spawned = serial + 1
+        live[serial] = (
+            name,
+            block,
+            serials.get(identify() if block is None else block.host),
+            frame.f_code,
+            frame.f_lasti,
+            now(),
+            False,
+        )
+        recorder.expected = serial
+        unbegun[serial] = wrapper = child(coro, serial)
+        return wrapper
+
+    return wrapped
 
 
 def make_child(recorder: Recorder) -> Child:

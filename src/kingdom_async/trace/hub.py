@@ -19,7 +19,8 @@ from .. import _observe
 from .._failures import without
 from .causes import Deadline, by_task
 from .loops import current_loop
-from .recorder import Recorder, caller
+from .places import caller
+from .recorder import Recorder
 from .stacks import line_of
 from .store import Block, Life
 
@@ -96,19 +97,19 @@ class Hub:
         _observe.observer = self if self.recorders or self.waiting else None
         self.__dict__.pop("wrapped", None)
         if len(self.recorders) == 1 and not self.waiting:  # the short way
-            self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign]
+            self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign, assignment]
         if _observe.observer is None:
             self._deadlines.clear()
 
     # --- what the core says ------------------------------------------------------------
 
     def wrapped(
-        self, coro: Coroutine[Any, Any, T], name: str, group: Group
+        self, coro: Coroutine[Any, Any, T], name: str, group: Group, depth: int
     ) -> Coroutine[Any, Any, T]:
         if self.waiting:
             self.loop_runs()
         for recorder in self.recorders:
-            coro = recorder.wrapped(coro, name, group)
+            coro = recorder.wrapped(coro, name, group, depth + 1)
         return coro
 
     def spawning(self, name: str, group: Group | None) -> list[tuple[Recorder, int | None]]:
@@ -124,7 +125,8 @@ class Hub:
         self, coro: Coroutine[Any, Any, T], ticket: list[tuple[Recorder, int | None]]
     ) -> Coroutine[Any, Any, T]:
         for recorder, serial in ticket:
-            coro = recorder.child(coro, serial)
+            if serial is not None:
+                coro = recorder.child(coro, serial)
         return coro
 
     def opened(self, group: Group) -> None:
@@ -237,17 +239,19 @@ def _in_loop(loop: Any, func: Callable[[], None]) -> None:
         loop.call(func)
 
 
-def _opener(frame: FrameType | None) -> tuple[str, CodeType | None, int]:
+def _opener(frame: FrameType) -> tuple[str, CodeType | None, int]:
     """Which call opened a group, and the line that made it."""
     kind = "TaskGroup"
     code, instruction = caller(frame)
-    while frame is not None and frame.f_code is not code:
-        kind = frame.f_code.co_name if frame.f_code.co_name in _CALLS else kind
-        frame = frame.f_back
-        if code is None and frame is not None and frame.f_code.co_name == "_run_coro":
-            break
+    inner: FrameType | None = frame
+    while inner is not None and inner.f_code is not code and inner.f_code.co_name not in _EDGE:
+        kind = inner.f_code.co_name if inner.f_code.co_name in _CALLS else kind
+        inner = inner.f_back
     return kind, code, instruction
 
+
+#: What a task is run by; the frames above are not its own.
+_EDGE = frozenset({"_run_coro", "child"})
 
 #: The calls of the core that open a group of their own.
 _CALLS = ("gather", "first_success", "first_finished", "amap", "imap", "offload_map")

@@ -80,27 +80,37 @@ class _Watching(trio.abc.Instrument):
     _recorder: Recorder
     _loop: TrioLoop
 
-    def task_spawned(self, task: Task) -> None:
-        """A task was spawned; trio calls this."""
+    def _watch_lives(self) -> None:
+        """Note each task as it is spawned, and as it exits."""
+        recorder, loop = self._recorder, self._loop
+        store = recorder.store
+        serials, accounts, has_steps = store.serials, store.accounts, recorder.has_steps
+
+        def task_spawned(task: Task) -> None:
+            serial = recorder.expected
+            if serial is None:
+                self._meet(task)
+                return
+            recorder.expected = None
+            serials[id(task)] = serial
+            if has_steps:
+                accounts[id(task)] = Account(serial)
+
+        def task_exited(task: Task) -> None:
+            if id(task) in serials:  # else it was ours, and has said so
+                store.end(serials[id(task)], id(task), "unknown")
+            if loop.cancelled:
+                loop.cancelled.discard(id(task))
+
+        # As attributes they cost less than as methods.
+        self.task_spawned = task_spawned  # type: ignore[method-assign]
+        self.task_exited = task_exited  # type: ignore[method-assign]
+
+    def _meet(self, task: Task) -> None:
         if self._loop.root is None:
             self._loop.root = trio.lowlevel.current_root_task()
-        recorder = self._recorder
-        serial, recorder.expected = recorder.expected, None
-        if serial is None:
-            if not _is_internal(task):
-                recorder.meet(_described(task), spawned=now())
-            return
-        recorder.store.serials[id(task)] = serial
-        if recorder.has_steps:
-            recorder.store.accounts[id(task)] = Account(serial)
-
-    def task_exited(self, task: Task) -> None:
-        """A task has ended; trio calls this."""
-        store = self._recorder.store
-        self._loop.cancelled.discard(id(task))
-        serial = store.serials.get(id(task))
-        if serial is not None:
-            store.end(serial, id(task), "unknown")
+        if not _is_internal(task):
+            self._recorder.meet(_described(task), spawned=now())
 
     def _watch_steps(self) -> None:
         """Time each step: it ends where the next one begins, or where the loop waits."""
@@ -129,10 +139,15 @@ class _Watching(trio.abc.Instrument):
         def before_io_wait(timeout: float) -> None:
             nonlocal current
             if current is not None:
-                recorder.step(begun, now(), current)
+                at = now()
+                held = at - begun
+                current.busy += held
+                current.steps += 1
+                append((begun, at, current.serial))
+                if held > long_step:
+                    recorder.stepped_long(current.serial, held)
                 current = None
 
-        # As attributes they cost less than as methods.
         self.before_task_step = before_task_step  # type: ignore[method-assign]
         self.before_io_wait = before_io_wait  # type: ignore[method-assign]
 
@@ -165,16 +180,18 @@ class LifecycleInstrument(_Watching):
         self.recording = Recording(level, tasks=tasks, steps=steps)
 
         # trio looks for hooks when the instrument is added, which is before the run begins.
-        def begin_steps(*_: object) -> None: ...
+        def not_yet(*_: object) -> None: ...
 
+        self.task_spawned = self.task_exited = not_yet  # type: ignore[method-assign, assignment]
         if level == "steps":
-            self.before_task_step = begin_steps  # type: ignore[method-assign, assignment]
-            self.before_io_wait = begin_steps  # type: ignore[method-assign, assignment]
+            self.before_task_step = not_yet  # type: ignore[method-assign, assignment]
+            self.before_io_wait = not_yet  # type: ignore[method-assign, assignment]
 
     def before_run(self) -> None:
         """The run begins; trio calls this."""
         self._loop = TrioLoop()
         self._recorder = self.recording.attach(self._loop)
+        self._watch_lives()
         if self.recording.level == "steps":
             self._watch_steps()
 
@@ -188,6 +205,7 @@ class _Added(_Watching):
 
     def __init__(self, recorder: Recorder, loop: TrioLoop) -> None:
         self._recorder, self._loop = recorder, loop
+        self._watch_lives()
         if recorder.has_steps:
             self._watch_steps()
 

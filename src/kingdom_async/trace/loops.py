@@ -72,6 +72,18 @@ class Loop(Protocol):
         ...
 
 
+if sys.version_info >= (3, 11):
+
+    def _is_cancelling() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+else:
+
+    def _is_cancelling() -> bool:
+        return False
+
+
 class AsyncioLoop:
     """A loop of asyncio's or uvloop's."""
 
@@ -95,23 +107,11 @@ class AsyncioLoop:
     def call(self, func: Callable[[], object]) -> None:
         self.native.call_soon_threadsafe(func)
 
-    def has_swallowed(self) -> bool:
-        task: Any = asyncio.current_task()
-        return task is not None and _is_cancelling(task)
+    #: asyncio counts the cancellations that nobody took note of, on 3.11 and later.
+    has_swallowed = staticmethod(_is_cancelling)
 
     def runs(self) -> bool:
         return self.native.is_running()
-
-
-if sys.version_info >= (3, 11):
-
-    def _is_cancelling(task: asyncio.Task[Any]) -> bool:
-        return task.cancelling() > 0
-
-else:  # asyncio does not count there
-
-    def _is_cancelling(task: asyncio.Task[Any]) -> bool:
-        return False
 
 
 def described(task: asyncio.Task[Any]) -> NativeTask:

@@ -11,18 +11,16 @@ import math
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from threading import get_ident
-from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from anyio import get_cancelled_exc_class
 
 from .._failures import without
 from .causes import Deadline, cause_of
-from .children import make_child
+from .children import make_child, make_wrapped
+from .places import outside, spawner
 from .records import now
-from .stacks import HERE, is_library
 from .store import Account, Block, Life, Store
 
 if TYPE_CHECKING:
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The core's own files: the line that spawned a task is the first one outside of them.
-_OURS = frozenset(str(path) for path in Path(HERE).rglob("*.py") if path.parent.name != "cli")
 _LONGEST_NAME = 200
 
 
@@ -95,23 +91,12 @@ class Recorder:
         #: Children that have not begun; they may be cancelled before they do.
         self.unbegun: dict[int, Coroutine[Any, Any, object]] = {}
         self._thread = loop.thread
-        self._child = make_child(self)
+        #: What runs in place of a coroutine, in a task that `spawning` has counted.
+        self.child = make_child(self)
+        #: The two in one, for a task that is about to be spawned.
+        self.wrapped = make_wrapped(self)
 
     # --- tasks of the core -------------------------------------------------------------
-
-    def wrapped(
-        self, coro: Coroutine[Any, Any, T], name: str, group: Group
-    ) -> Coroutine[Any, Any, T]:
-        """What is to run in place of *coro*: a task that is about to be spawned."""
-        serial = self.spawning(name, group)
-        if serial is None:
-            return coro
-        child = self.unbegun[serial] = self._child(coro, serial)
-        return child
-
-    def child(self, coro: Coroutine[Any, Any, T], serial: int | None) -> Coroutine[Any, Any, T]:
-        """The same in two parts: what runs in place of *coro* in a task that was counted."""
-        return coro if serial is None else self._child(coro, serial)
 
     def spawning(self, name: str, group: Group | None) -> int | None:
         """Count a task that is about to be spawned; None if it is another loop's."""
@@ -120,9 +105,7 @@ class Recorder:
         store = self.store
         block: Block | None = None if group is None else group._seen
         parent = store.serials.get(self.loop.identify() if block is None else block.host)
-        frame = sys._getframe(2)
-        while frame.f_code.co_filename in _OURS and frame.f_back is not None:
-            frame = frame.f_back
+        frame = outside(sys._getframe(2))
         self.expected = serial = store.spawned
         store.spawned = serial + 1
         store.live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
@@ -254,7 +237,7 @@ class Recorder:
         serial = store.spawned
         store.spawned = serial + 1
         parent = store.serials.get(task.parent)
-        code, instruction = (None, 0) if spawned is None else _spawner(sys._getframe(1))
+        code, instruction = (None, 0) if spawned is None else spawner(sys._getframe(1))
         name = task.name[:_LONGEST_NAME]
         store.live[serial] = (name, None, parent, code, instruction, spawned, True)
         store.serials[task.ident] = serial
@@ -273,28 +256,6 @@ class Recorder:
         for ident, serial in list(self.store.serials.items()):
             if ident not in alive:
                 self.store.end(serial, ident, "unknown", is_in_step=False)
-
-
-def caller(frame: FrameType | None) -> tuple[CodeType | None, int]:
-    """The first line outside the core, from *frame* outwards; None where a loop is first."""
-    while frame is not None and frame.f_code.co_filename in _OURS:
-        frame = frame.f_back
-    if frame is None or is_library(frame.f_code.co_filename):
-        return None, 0
-    return frame.f_code, frame.f_lasti
-
-
-def _spawner(frame: FrameType | None) -> tuple[CodeType | None, int]:
-    """The first line outside all libraries, within the task that runs."""
-    while frame is not None and is_library(frame.f_code.co_filename):
-        if frame.f_code.co_name in _LOOPS:
-            return None, 0
-        frame = frame.f_back
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
-
-
-#: The functions of event loops that step a task; what called them is not the task's doing.
-_LOOPS = frozenset({"unrolled_run", "_run_once"})
 
 
 def has_begun(coro: object) -> bool:
