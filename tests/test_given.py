@@ -116,6 +116,7 @@ async def test_a_task_of_a_group_cancelled_before_its_first_step_is_closed() -> 
 @every_call
 def test_what_is_never_awaited_is_one_warning(call: Call) -> None:
     """A forgotten await names the call, and not what it was given besides."""
+    gc.collect()  # what others have left behind
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         coro = call(work(), work())
@@ -127,6 +128,15 @@ def test_what_is_never_awaited_is_one_warning(call: Call) -> None:
         f"coroutine '{name}' was never awaited"
     ]
     assert getattr(ka, name)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no mark before 3.12")
+@pytest.mark.parametrize(
+    "call", [ka.gather, ka.first_success, ka.first_finished, ka.with_timeout]
+)
+def test_they_count_as_async_functions(call: Call) -> None:
+    """Mocks and frameworks ask, and are told."""
+    assert inspect.iscoroutinefunction(call)
 
 
 @every_call

@@ -19,6 +19,7 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
+from support.backends import asyncio_only
 from support.errors import shape
 
 if sys.version_info < (3, 11):
@@ -246,6 +247,22 @@ async def test_a_task_gets_the_context_given(errors: Any) -> None:
         copied = group.create_task(read())
     assert (given.return_value, copied.return_value) == (1, 2)
     assert (elsewhere[number], number.get()) == (1, 2)
+
+
+@asyncio_only  # trio shuffles those whose turn it is
+@BOTH
+async def test_an_empty_block_gives_way(errors: Any) -> None:
+    """Leaving a group is a turn for the others, also where there is nothing to wait for."""
+    ran: list[int] = []
+
+    async def other() -> None:
+        ran.append(1)
+
+    async with anyio.create_task_group() as others:
+        others.start_soon(other)
+        async with ka.TaskGroup(errors=errors):
+            pass
+        assert ran == [1]
 
 
 @BOTH

@@ -396,6 +396,18 @@ async def test_with_timeout_raises_what_the_coroutine_raises() -> None:
         await ka.with_timeout(1, fetch(), default=None)
 
 
+async def test_with_timeout_waits_only_where_its_coroutine_does() -> None:
+    """It is no checkpoint of its own: a coroutine that never waits gives its value."""
+
+    async def at_once() -> str:
+        return "value"
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        assert await ka.with_timeout(0, at_once(), default="default") == "value"
+    assert not scope.cancelled_caught
+
+
 async def test_with_timeout_always_closes_the_coroutine() -> None:
     """Also when it never gets to run it."""
     coro = anyio.sleep(1)

@@ -254,7 +254,8 @@ def with_timeout(
     """The value of *coro*, or *default* if it is not done within *seconds*.
 
     On timeout the coroutine is cancelled and has cleaned up before this returns. It is closed
-    in every case, started or not. An error it raises is raised.
+    in every case, started or not. An error it raises is raised. This is a checkpoint only where
+    the coroutine has one: one that never waits gives its value, however late.
 
     Args:
         seconds: How long it may take; None for no limit.
