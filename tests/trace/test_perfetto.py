@@ -23,8 +23,8 @@ Event = dict[str, Any]
 
 #: What an event of each phase must have beside "ph", "name", "ts", "pid" and "tid".
 NEEDS = {
-    "b": {"cat", "id"},
-    "e": {"cat", "id"},
+    "b": {"cat", "id2"},
+    "e": {"cat", "id2"},
     "X": {"dur"},
     "s": {"cat", "id"},
     "f": {"cat", "id", "bp"},
@@ -61,8 +61,9 @@ def _check_fields(found: list[Event]) -> None:
         assert event["name"]
         assert isinstance(event["ts"], float)
         assert event["ts"] >= 0
-        assert isinstance(event.get("id", ""), str)  # Perfetto takes no number
-        int(event.get("id", "0"), 16)
+        # Perfetto takes no plain numbers
+        for number in (event.get("id", "0"), *event.get("id2", {"local": "0"}).values()):
+            int(number, 16)
         assert event.get("s", "p") in {"g", "p", "t"}
         if event["ph"] == "C":
             assert all(isinstance(value, (int, float)) for value in event["args"].values())
@@ -74,7 +75,7 @@ def _check_lives(found: list[Event]) -> None:
     """Async events: by category and id a stack, each end with the name of its begin."""
     stacks: dict[tuple[str, str], list[str]] = defaultdict(list)
     for event in found:
-        key = event.get("cat", ""), event.get("id", "")
+        key = event.get("cat", ""), event.get("id2", {}).get("local", "")
         if event["ph"] == "b":
             stacks[key].append(event["name"])
         elif event["ph"] == "e":
@@ -218,7 +219,7 @@ def test_spans_nest_in_their_task_and_in_one_another() -> None:
         ("e", "open"),
         ("e", "task-0"),
     ]
-    assert {e["id"] for e in found if e.get("cat") == "task"} == {"0x0"}
+    assert {e["id2"]["local"] for e in found if e.get("cat") == "task"} == {"0x0"}
     assert {e["name"] for e in found if e.get("cat") == "span"} == {"beside", "nobody's"}
     assert of(found, "b", "inner")[0]["args"]["error"] == "OSError"
     assert of(found, "b", "open")[0]["args"]["unfinished"] is True
@@ -299,7 +300,7 @@ def test_live_tasks_and_lag_are_counters() -> None:
     tasks = task(0, ended=BEGAN + 0.5), task(1, 0, ended=BEGAN + 0.5), task(2, 0, ended=None)
     lags = Lag(BEGAN + 0.25, 0.125), Lag(BEGAN + 0.3, float("inf"))
     found = checked(snapshot(*tasks, lags=lags))
-    counts = [(e["ts"], e["args"]["tasks"]) for e in of(found, "C", "live tasks")]
+    counts = [(e["ts"], e["args"]["live"]) for e in of(found, "C", "tasks")]
     assert counts == [(0.0, 1), (1000.0, 2), (2000.0, 3), (500_000.0, 1), (1_000_000.0, 1)]
     (lag,) = of(found, "C", "loop lag")
     assert lag["args"] == {"ms": 125.0}

@@ -111,13 +111,13 @@ class _Drawing:
         for task in self.snapshot.tasks:
             yield from self._life(task, spans.get(task.serial, []), loose)
         for number, span in enumerate(loose):
-            begin, end = self._span_events(span, {"cat": "span", "id": hex(number)})
+            begin, end = self._span_events(span, {"cat": "span", **_local(number)})
             yield begin
             yield end
 
     def _life(self, task: TaskRecord, spans: list[Span], loose: list[Span]) -> Iterator[Event]:
         """A task with the spans that nest in it; those that do not go to *loose*."""
-        key = {"cat": "task", "id": hex(task.serial)}
+        key = {"cat": "task", **_local(task.serial)}
         start, end = self._lifetime(task)
         args = {**_told(task), **self._unfinished(task.ended)}
         look = {"cname": _COLOURS[task.outcome]} if task.outcome in _COLOURS else {}
@@ -146,7 +146,7 @@ class _Drawing:
     def _end(self, ended: float | None) -> int:
         return self.end if ended is None else self.nanoseconds(ended)
 
-    def _span_events(self, span: Span, key: dict[str, str]) -> tuple[Event, Event]:
+    def _span_events(self, span: Span, key: Event) -> tuple[Event, Event]:
         start = self.nanoseconds(span.start)
         args = _known(outcome=span.outcome, error=span.error, task=span.task)
         args.update(self._unfinished(span.end))
@@ -252,7 +252,7 @@ class _Drawing:
         live = 0
         for at in sorted(changes):
             live += changes[at]
-            yield self.event("C", "live tasks", at, tid=_LOOP, args={"tasks": live})
+            yield self.event("C", "tasks", at, tid=_LOOP, args={"live": live})
 
     def _lags(self, lags: Iterable[Lag]) -> Iterator[Event]:
         for lag in lags:
@@ -300,6 +300,11 @@ def _told(task: TaskRecord) -> Event:
     if task.steps and math.isfinite(task.busy):
         args.update(busy_ms=round(task.busy * 1000, 6), steps=task.steps)
     return args
+
+
+def _local(number: int) -> Event:
+    # An id of the process: Perfetto draws what has a plain "id" apart from it.
+    return {"id2": {"local": hex(number)}}
 
 
 def _known(**args: object) -> Event:
