@@ -144,9 +144,12 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
     return None
 
 
-def _met(task: Any, recorder: Recorder) -> Account:
-    """The account of a task that others started."""
-    serial = recorder.meet(described(task))
+def _met(task: Any, recorder: Recorder) -> Account | None:
+    """The account of a task that others started; of none for one of a group's own."""
+    native = described(task)
+    if native.internal:
+        return None
+    serial = recorder.meet(native)
     task.add_done_callback(partial(_done, recorder.store, serial))
     return recorder.store.accounts[id(task)]
 

@@ -11,6 +11,7 @@ import re
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from .loops import CORE
 from .stacks import line_of
 from .store import Life, Store
 
@@ -116,5 +117,7 @@ class _Said:
 
 def by_task(name: str, reason: str | None, place: str | None = None) -> str:
     """The sentence for a task that cancelled others on purpose."""
+    if name.startswith(CORE):  # a group ends its daemons
+        return "the end of its group"
     where = "" if place is None else f" at {place}"
     return f"task {name!r}{where}" + ("" if reason is None else f": {reason}")

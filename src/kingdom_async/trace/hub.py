@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from threading import get_ident
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio import CancelScope, get_cancelled_exc_class
 
 from .. import _observe
+from .._backend import current_backend
 from .._failures import without
 from .causes import Deadline, by_task
-from .loops import current_loop
+from .loops import AsyncioLoop
 from .places import caller
 from .recorder import Recorder
 from .stacks import line_of
@@ -26,6 +28,7 @@ from .store import Block, Life
 
 if TYPE_CHECKING:
     from .._observe import Group
+    from .loops import Loop
     from .recording import Recording
 
 T = TypeVar("T")
@@ -230,6 +233,20 @@ class Hub:
 hub = Hub()
 
 
+def current_loop() -> Loop:
+    """The loop that runs in this thread.
+
+    Raises:
+        RuntimeError: If none does.
+    """
+    backend = current_backend()
+    if backend == "trio":
+        from .instrument import TrioLoop
+
+        return TrioLoop()
+    return AsyncioLoop(backend)
+
+
 def _in_loop(loop: Any, func: Callable[[], None]) -> None:
     """Call *func* in the thread of *loop*: now, or soon."""
     if get_ident() == loop.thread:
@@ -245,7 +262,8 @@ def _opener(frame: FrameType) -> tuple[str, CodeType | None, int]:
     code, instruction = caller(frame)
     inner: FrameType | None = frame
     while inner is not None and inner.f_code is not code and inner.f_code.co_name not in _EDGE:
-        kind = inner.f_code.co_name if inner.f_code.co_name in _CALLS else kind
+        for name in (inner.f_code.co_name, Path(inner.f_code.co_filename).stem):
+            kind = name.strip("_") if name.strip("_") in _CALLS else kind
         inner = inner.f_back
     return kind, code, instruction
 

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, NamedTuple, Protocol
 
-from .._backend import current_backend
-
 #: How the names of the tasks begin that a task group of ours starts for its own ends.
 CORE = "TaskGroup: "
 
@@ -118,17 +116,3 @@ def described(task: asyncio.Task[Any]) -> NativeTask:
     """What a tracer wants to know of a task of asyncio's."""
     name = task.get_name()
     return NativeTask(id(task), name, task.get_coro(), 0, internal=name.startswith(CORE))
-
-
-def current_loop() -> Loop:
-    """The loop that runs in this thread.
-
-    Raises:
-        RuntimeError: If none does.
-    """
-    backend = current_backend()
-    if backend == "trio":
-        from .instrument import TrioLoop
-
-        return TrioLoop()
-    return AsyncioLoop(backend)

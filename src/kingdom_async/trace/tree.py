@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .hub import hub
+from .hub import current_loop, hub
 from .live import LiveTask, look
-from .loops import current_loop
 from .records import Span, now
 
 if TYPE_CHECKING:
