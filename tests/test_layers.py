@@ -49,6 +49,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "_offload_map": set(),
     },
     {  # tracing: the records, and what draws them
+        "trace/guard": set(),
         "trace/records": set(),
         "trace/stacks": set(),
         "trace/loops": set(),

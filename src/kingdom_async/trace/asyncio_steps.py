@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .guard import guarded
 from .loops import described
 from .records import now
 
@@ -80,7 +81,7 @@ class _Timed:
             # Written out, since this is paid for at each step of each task.
             try:
                 owner = self._callback.__self__
-            except AttributeError:
+            except Exception:  # it has none, or whatever its __getattr__ raises
                 owner = None
             account = get_account(id(owner))
             start = now()
@@ -110,6 +111,7 @@ class _Timed:
 
         return run, look_at
 
+    @guarded
     def _untimed(self, handle: Any, owner: object, start: float, end: float) -> None:
         """Somebody held a loop, and has no account yet, or several."""
         self.was_called = True
@@ -150,6 +152,8 @@ def _met(task: Any, recorder: Recorder) -> Account | None:
     if native.internal:
         return None
     serial = recorder.meet(native)
+    if serial is None:
+        return None
     task.add_done_callback(partial(_done, recorder.store, serial))
     return recorder.store.accounts[id(task)]
 

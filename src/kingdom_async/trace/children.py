@@ -13,6 +13,7 @@ from threading import get_ident
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from .guard import report
 from .places import CORE_FILES, outside
 from .records import now
 from .store import Account, Block
@@ -39,23 +40,20 @@ def make_wrapped(recorder: Recorder) -> Wrapped:
     ) -> Coroutine[Any, Any, T]:
         if get_ident() != thread:
             return coro
-        block: Block | None = group._seen
-        frame = sys._getframe(depth)
-        if frame.f_code.co_filename in CORE_FILES:
-            frame = outside(frame)
-        serial = store.spawned
-        store.spawned = serial + 1
-        live[serial] = (
-            name,
-            block,
-            serials.get(identify() if block is None else block.host),
-            frame.f_code,
-            frame.f_lasti,
-            now(),
-            False,
-        )
-        recorder.expected = serial
-        unbegun[serial] = wrapper = child(coro, serial)
+        try:
+            block: Block | None = group._seen
+            frame = sys._getframe(depth)
+            if frame.f_code.co_filename in CORE_FILES:
+                frame = outside(frame)
+            parent = serials.get(identify() if block is None else block.host)
+            serial = store.spawned
+            store.spawned = serial + 1
+            live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
+            recorder.expected = serial
+            unbegun[serial] = wrapper = child(coro, serial)
+        except Exception as error:
+            report("spawning", error)
+            return coro
         return wrapper
 
     return wrapped
@@ -71,18 +69,19 @@ def make_child(recorder: Recorder) -> Child:
     is_driven = has_steps and not loop.can_see_steps
 
     async def child(coro: Coroutine[Any, Any, T], serial: int) -> T:
-        unbegun.pop(serial, None)
-        task = id(current_task())
-        account: Account | None = None
-        if serial in live:  # else the recording is over
-            serials[task] = serial
-            started[serial] = begun = now()
-            if begun - live[serial][5] > late_first_run:
-                recorder.began_late(serial)
-            if has_steps:
-                account = accounts.get(task)
-                if account is None:
-                    account = accounts[task] = Account(serial)
+        task, account = 0, None
+        try:
+            unbegun.pop(serial, None)
+            task = id(current_task())
+            if serial in live:  # else the recording is over
+                serials[task] = serial
+                started[serial] = begun = now()
+                if begun - live[serial][5] > late_first_run:
+                    recorder.began_late(serial)
+                if has_steps:
+                    account = accounts.setdefault(task, Account(serial))
+        except Exception as error:
+            report("first run", error)
         try:
             if is_driven and account is not None:
                 value: T = await _driven(coro, account, recorder)
@@ -91,14 +90,17 @@ def make_child(recorder: Recorder) -> Child:
         except BaseException as error:
             recorder.failed(serial, task, error)
             raise
-        if has_swallowed():
-            recorder.swallowed(serial)
-        if has_steps:
-            recorder.succeeded(serial, task)
-        elif serial in live:
-            life = live.pop(serial)
-            ended.append((serial, life, started.pop(serial), now(), "ok", None, None, None))
-            del serials[task]
+        try:
+            if has_swallowed():
+                recorder.swallowed(serial)
+            if has_steps:
+                recorder.succeeded(serial, task)
+            elif serial in live:
+                life = live.pop(serial)
+                ended.append((serial, life, started.pop(serial), now(), "ok", None, None, None))
+                del serials[task]
+        except Exception as error:
+            report("exit", error)
         return value
 
     return child

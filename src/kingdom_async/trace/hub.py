@@ -20,6 +20,7 @@ from .. import _observe
 from .._backend import current_backend
 from .._failures import without
 from .causes import Deadline, by_task
+from .guard import guarded
 from .loops import AsyncioLoop
 from .places import caller
 from .recorder import Recorder
@@ -42,7 +43,8 @@ class Hub:
         self.recorders: tuple[Recorder, ...] = ()
         #: Recordings that were begun where no loop ran, and wait for one.
         self.waiting: tuple[Recording, ...] = ()
-        #: What ends each recording's work.
+        #: Which recorder works for a recording, and what ends its work.
+        self._at_work: dict[Recording, Recorder] = {}
         self._ends: dict[Recording, list[Callable[[], None]]] = {}
         #: By ``id`` of the task: the deadlines around what it does now.
         self._deadlines: dict[int, list[Deadline]] = {}
@@ -51,7 +53,6 @@ class Hub:
 
     def begin(self, recording: Recording) -> None:
         """Record the loop that runs here; where none does, the next one that runs."""
-        self._ends[recording] = []
         try:
             loop = current_loop()
         except RuntimeError:
@@ -63,11 +64,16 @@ class Hub:
     def end(self, recording: Recording) -> None:
         """Stop *recording*, and take every hook away that it needed."""
         self.waiting = tuple(each for each in self.waiting if each is not recording)
-        for end in self._ends.pop(recording, ()):
-            end()
+        self._detach(recording)
         recording.stop()
         self._settle()
 
+    def _detach(self, recording: Recording) -> None:
+        self._at_work.pop(recording, None)
+        for end in self._ends.pop(recording, ()):
+            end()
+
+    @guarded
     def loop_runs(self) -> None:
         """A loop runs in this thread: it is what waiting recordings were waiting for."""
         waiting, self.waiting = self.waiting, ()
@@ -78,7 +84,8 @@ class Hub:
     def _attach(self, recording: Recording, loop: Any) -> None:
         recorder = recording.attach(loop)
         self.recorders = (*self.recorders, recorder)
-        ends = self._ends[recording]
+        self._at_work[recording] = recorder
+        ends = self._ends[recording] = []
         ends.append(lambda: self._drop(recorder))
         if loop.backend == "trio":
             from .instrument import watch as watch_trio
@@ -132,6 +139,7 @@ class Hub:
                 coro = recorder.child(coro, serial)
         return coro
 
+    @guarded
     def opened(self, group: Group) -> None:
         here = self._here()
         if here is None:
@@ -146,6 +154,7 @@ class Hub:
         deadlines = tuple(self._deadlines.get(host, ()))
         group._seen = Block(kind, code, instruction, host, deadlines)
 
+    @guarded
     def failed(self, group: Group, error: BaseException) -> None:
         block: Block | None = group._seen
         if block is None or block.cause is not None:
@@ -154,10 +163,12 @@ class Hub:
             name = self._name_of(block.host) or "?"
             block.cause = f"task {name!r} failed: {type(error).__name__}"
 
+    @guarded
     def closed(self, group: Group) -> None:
         for recorder in self.recorders:
             recorder.closed(group._seen)
 
+    @guarded
     def cancelled(self, group: Group, reason: str | None) -> None:
         block: Block | None = group._seen
         here = self._here()
@@ -171,12 +182,14 @@ class Hub:
         else:
             block.cause = by_task(name, reason, place)
 
+    @guarded
     def deadline_set(self, scope: CancelScope, seconds: float, reason: str | None) -> None:
         here = self._here()
         if here is not None:
             deadline = Deadline(scope, seconds, reason, *caller(sys._getframe(1)))
             self._deadlines.setdefault(here.loop.identify(), []).append(deadline)
 
+    @guarded
     def deadline_left(self, scope: CancelScope, late: float) -> None:
         here = self._here()
         if here is None:
@@ -194,11 +207,12 @@ class Hub:
                     recorder.overran(task, deadline, late)
 
     def called(self, name: str) -> Ended:
-        ends = [recorder.span(name) for recorder in self.recorders if recorder.is_here()]
+        spans = [recorder.span(name) for recorder in self.recorders if recorder.is_here()]
 
         def ended(error: BaseException | None) -> None:
-            for end in ends:
-                end(error)
+            for end in spans:
+                if end is not None:
+                    end(error)
 
         return ended
 
@@ -206,6 +220,10 @@ class Hub:
 
     def adopted(self, coro: Coroutine[Any, Any, T], name: str) -> Coroutine[Any, Any, T]:
         """The task that calls is to run *coro*, and is the core's own from here on."""
+        for recording, recorder in list(self._at_work.items()):
+            if not recorder.loop.runs():  # a run that is over; this is the next one
+                self._detach(recording)
+                self.waiting = (*self.waiting, recording)
         if self.waiting:
             self.loop_runs()
         return self.child(coro, [(each, each.adopting(name)) for each in self.recorders])

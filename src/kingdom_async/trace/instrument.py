@@ -16,6 +16,7 @@ import trio
 from outcome import Error
 from trio.lowlevel import Task
 
+from .guard import guarded
 from .loops import CORE, NativeTask
 from .recording import Recording
 from .records import now
@@ -106,6 +107,7 @@ class _Watching(trio.abc.Instrument):
         self.task_spawned = task_spawned  # type: ignore[method-assign]
         self.task_exited = task_exited  # type: ignore[method-assign]
 
+    @guarded
     def _meet(self, task: Task) -> None:
         if self._loop.root is None:
             self._loop.root = trio.lowlevel.current_root_task()

@@ -19,6 +19,7 @@ from anyio import get_cancelled_exc_class
 from .._failures import without
 from .causes import Deadline, cause_of
 from .children import make_child, make_wrapped
+from .guard import guarded
 from .places import outside, spawner
 from .records import now
 from .store import Account, Block, Life, Store
@@ -98,6 +99,7 @@ class Recorder:
 
     # --- tasks of the core -------------------------------------------------------------
 
+    @guarded
     def spawning(self, name: str, group: Group | None) -> int | None:
         """Count a task that is about to be spawned; None if it is another loop's."""
         if get_ident() != self._thread:
@@ -111,6 +113,7 @@ class Recorder:
         store.live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
         return serial
 
+    @guarded
     def unspawned(self, serial: int | None) -> None:
         """That task could not be spawned."""
         self.expected = None
@@ -118,6 +121,7 @@ class Recorder:
             self.unbegun.pop(serial, None)
             self.store.never += 1
 
+    @guarded
     def adopting(self, name: str) -> int | None:
         """The task that calls is ours from here on; None if it is another loop's."""
         if get_ident() != self._thread:
@@ -130,20 +134,24 @@ class Recorder:
         self.store.live[serial] = tuple(life._replace(name=name, spawned=now(), foreign=False))
         return serial
 
+    @guarded
     def began_late(self, serial: int) -> None:
         """A task first ran long after it was spawned."""
         late = now() - self.store.live[serial][5]
         self.suspect("late-first-run", serial, f"first ran {late:.3g} s after its spawn")
 
+    @guarded
     def swallowed(self, serial: int) -> None:
         """A task ends well that a cancellation was delivered to."""
         self.suspect("swallowed-cancellation", serial, "was cancelled, and ended as if not")
 
+    @guarded
     def succeeded(self, serial: int, task: int) -> None:
         """A task has ended well, and has an account."""
         self._look_for_waits(serial, task)
         self.store.end(serial, task, "ok", is_in_step=self.loop.can_see_steps)
 
+    @guarded
     def failed(self, serial: int, task: int, error: BaseException) -> None:
         """A task has ended with an error, or cancelled."""
         store, in_step = self.store, self.loop.can_see_steps
@@ -162,6 +170,7 @@ class Recorder:
             if life.block is not None and life.block.cause is None:
                 life.block.cause = f"task {life.name!r} failed: {type(error).__name__}"
 
+    @guarded
     def closed(self, block: Block) -> None:
         """A group was left: its children that never began were cancelled before they did."""
         for serial, child in list(self.unbegun.items()):
@@ -173,6 +182,7 @@ class Recorder:
 
     # --- steps -------------------------------------------------------------------------
 
+    @guarded
     def step(self, start: float, end: float, account: Account) -> None:
         """A task held the loop from *start* to *end*."""
         account.busy += end - start
@@ -181,10 +191,12 @@ class Recorder:
         if end - start > self.thresholds.long_step:
             self.stepped_long(account.serial, end - start)
 
+    @guarded
     def stepped_long(self, serial: int | None, held: float) -> None:
         """A task held the loop for long."""
         self.suspect("long-step", serial, f"held the loop for {held:.3g} s")
 
+    @guarded
     def callback_step(self, start: float, end: float, owner: object) -> None:
         """A callback that is no task's held the loop."""
         self.store.all_steps += 1
@@ -208,11 +220,13 @@ class Recorder:
         """True in the thread of the loop that is recorded."""
         return get_ident() == self._thread
 
+    @guarded
     def span(self, name: str) -> Callable[[BaseException | None], None]:
         """Begin a span in the task that calls; what is returned ends it."""
         store = self.store
         number = store.add_span(name, store.serials.get(self.loop.identify()))
 
+        @guarded
         def ended(error: BaseException | None) -> None:
             if error is None:
                 store.end_span(number, "ok", None)
@@ -223,6 +237,7 @@ class Recorder:
 
         return ended
 
+    @guarded
     def overran(self, task: int, deadline: Deadline, late: float) -> None:
         """A block was left *late* seconds after its deadline."""
         serial = self.store.serials.get(task)
@@ -231,6 +246,7 @@ class Recorder:
 
     # --- tasks of others ---------------------------------------------------------------
 
+    @guarded
     def meet(self, task: NativeTask, spawned: float | None = None) -> int:
         """Note a task that the core did not start; returns its serial."""
         store = self.store
@@ -245,6 +261,7 @@ class Recorder:
             store.accounts[task.ident] = Account(serial)
         return serial
 
+    @guarded
     def sweep(self) -> None:
         """Note the tasks of others that are alive, and the end of those that are not."""
         tasks = self.loop.tasks()

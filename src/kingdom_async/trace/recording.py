@@ -12,6 +12,7 @@ from collections.abc import Callable
 from platform import python_version
 from typing import TYPE_CHECKING, Literal
 
+from .guard import guarded
 from .recorder import Recorder, Thresholds
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord, now
 from .snapshot import Snapshot
@@ -98,7 +99,7 @@ class Recording:
             level=self.level,
             python=python_version(),
             pid=os.getpid(),
-            program=" ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200],
+            program=program(),
             began=self._store.began,
             ended=now(),
             epoch=time.time() - now(),
@@ -180,10 +181,15 @@ class Recording:
         lint = Lint(kind, serial, place, message, now())
         self._store.add_lint(lint)
         for tell in self.when_linted:
-            tell(lint, name)
+            guarded(tell)(lint, name)
 
     def stop(self) -> None:
         """The last word; a second call does nothing."""
         if self._final is None:
             self._final = self.snapshot()
             self._store.clear()
+
+
+def program() -> str:
+    """What this process runs, as on its command line, cut short."""
+    return " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])[:200]

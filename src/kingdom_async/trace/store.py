@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 #: Rings of which a program fills one only when it is ill.
 _LINTS, _LAGS = 1024, 4096
+_LONGEST_NAME = 200
 
 
 class Block:
@@ -215,7 +216,7 @@ def _record(
     return TaskRecord(
         serial=serial,
         parent=life.parent,
-        name=life.name,
+        name=life.name[:_LONGEST_NAME],
         place=life.place,
         group=None if life.block is None else life.block.label,
         spawned=life.spawned,
