@@ -115,6 +115,14 @@ class _Said:
         return by_task(named[1], reason)
 
 
+def is_called(scope: Any) -> bool:
+    """True if *scope* was cancelled; from any thread."""
+    try:
+        return bool(scope.cancel_called)
+    except RuntimeError:  # trio looks at its clock, in its own thread only, if it was not
+        return False
+
+
 def by_task(name: str, reason: str | None, place: str | None = None) -> str:
     """The sentence for a task that cancelled others on purpose."""
     if name.startswith(CORE):  # a group ends its daemons

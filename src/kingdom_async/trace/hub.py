@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import get_ident
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from anyio import CancelScope, get_cancelled_exc_class
 
@@ -152,7 +153,8 @@ class Hub:
             if life is not None:
                 code, instruction = life.code, life.instruction
         deadlines = tuple(self._deadlines.get(host, ()))
-        group._seen = Block(kind, code, instruction, host, deadlines)
+        group._seen = block = Block(kind, code, instruction, host, deadlines)
+        block.group = ref(group)
 
     @guarded
     def failed(self, group: Group, error: BaseException) -> None:

@@ -7,6 +7,7 @@ trio would drop the instrument and say so in its log only.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
@@ -16,6 +17,7 @@ import trio
 from outcome import Error
 from trio.lowlevel import Task
 
+from .causes import is_called
 from .guard import guarded
 from .loops import CORE, NativeTask
 from .recording import Recording
@@ -73,6 +75,23 @@ class TrioLoop:
         except trio.RunFinishedError:
             return False
         return True
+
+    def is_cancelled(self, native: Task) -> bool:
+        nursery = native.parent_nursery
+        return nursery is not None and is_called(nursery.cancel_scope)
+
+    def is_idle(self) -> bool:
+        """True while it waits for events.
+
+        A ping would be one, and would keep `wait_all_tasks_blocked` and a clock that jumps
+        waiting, which both look for a time without any.
+        """
+        frame = sys._current_frames().get(self.thread)
+        return (
+            frame is not None
+            and frame.f_code.co_name == "get_events"
+            and frame.f_locals.get("timeout", 0) > 0
+        )
 
 
 class _Watching(trio.abc.Instrument):
@@ -235,7 +254,7 @@ def _look_for_cancel(task: Task, cancelled: set[int]) -> None:
 def _described(task: Task) -> NativeTask:
     nursery = task.parent_nursery
     parent = 0 if nursery is None else id(nursery.parent_task)
-    return NativeTask(id(task), task.name, task.coro, parent, internal=_is_internal(task))
+    return NativeTask(id(task), task.name, task.coro, parent, _is_internal(task), task)
 
 
 def _is_internal(task: Task) -> bool:

@@ -27,6 +27,8 @@ class NativeTask(NamedTuple):
     parent: int
     #: True if it is the loop's own.
     internal: bool
+    #: The task itself.
+    native: Any
 
 
 class Loop(Protocol):
@@ -67,6 +69,14 @@ class Loop(Protocol):
 
     def runs(self) -> bool:
         """True until the loop has ended; from any thread."""
+        ...
+
+    def is_cancelled(self, native: Any) -> bool:
+        """True if somebody cancels that task, as the loop knows; from any thread."""
+        ...
+
+    def is_idle(self) -> bool:
+        """True if a ping is not needed, since the loop waits; from any thread."""
         ...
 
 
@@ -111,8 +121,14 @@ class AsyncioLoop:
     def runs(self) -> bool:
         return self.native.is_running()
 
+    def is_cancelled(self, native: asyncio.Task[Any]) -> bool:
+        return sys.version_info >= (3, 11) and native.cancelling() > 0
+
+    def is_idle(self) -> bool:
+        return False  # nothing in asyncio waits for the loop to be idle: a ping is no harm
+
 
 def described(task: asyncio.Task[Any]) -> NativeTask:
     """What a tracer wants to know of a task of asyncio's."""
     name = task.get_name()
-    return NativeTask(id(task), name, task.get_coro(), 0, internal=name.startswith(CORE))
+    return NativeTask(id(task), name, task.get_coro(), 0, name.startswith(CORE), task)

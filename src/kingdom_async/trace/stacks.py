@@ -47,10 +47,16 @@ def line_of(code: CodeType, instruction: int) -> Line:
 
 def frames(awaitable: object) -> Iterator[FrameType]:
     """The frames of a waiting coroutine, from the outermost to the one that waits."""
+    return (frame for _, frame in links(awaitable))
+
+
+def links(awaitable: object) -> Iterator[tuple[object, FrameType]]:
+    """The same with whose frames they are: coroutines and generators."""
     for _ in range(_DEEPEST):
-        frame, awaitable = _unwrapped(awaitable)
+        holder = awaitable
+        frame, awaitable = _unwrapped(holder)
         if frame is not None:
-            yield frame
+            yield holder, frame
         if awaitable is None:
             return
 

@@ -7,7 +7,7 @@ exact; what has ended is in rings of fixed length, and what fell out of them is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +24,7 @@ _LONGEST_NAME = 200
 class Block:
     """A task group that is open: who holds it, since which line, and what became of it."""
 
-    __slots__ = ("cause", "code", "deadlines", "host", "instruction", "kind")
+    __slots__ = ("cause", "code", "deadlines", "group", "host", "instruction", "kind")
 
     def __init__(
         self,
@@ -43,12 +43,18 @@ class Block:
         self.deadlines = deadlines
         #: Why its tasks are cancelled, once they are.
         self.cause: str | None = None
+        #: The group itself, weakly.
+        self.group: Callable[[], Any] = _gone
 
     @property
     def label(self) -> str:
         if self.code is None:
             return self.kind
         return f"{self.kind} at {line_of(self.code, self.instruction)}"
+
+
+def _gone() -> None:
+    return None
 
 
 class Life(NamedTuple):
@@ -198,7 +204,7 @@ class Store:
             tasks=max(0, self.spawned - self.never - len(self.live) - len(self.ended)),
             steps=max(0, all_steps - len(self.steps)),
             spans=max(0, self.all_spans - len(self.open_spans) - len(self.spans)),
-            lints=self.all_lints - len(self.lints),
+            lints=max(0, self.all_lints - len(self.lints)),
         )
 
 
