@@ -89,6 +89,12 @@ class Account:
         self.busy = 0.0
         self.steps = 0
 
+    def copy(self) -> Account:
+        """The same numbers, which stay as they are."""
+        copy = Account(self.serial)
+        copy.busy, copy.steps = self.busy, self.steps
+        return copy
+
 
 class Store:
     """All that one recording holds.
@@ -168,6 +174,21 @@ class Store:
         self.all_lints += 1
         self.lints.append(lint)
 
+    def frozen(self) -> Store:
+        """A copy that nobody writes to."""
+        copy = Store()
+        copy.__dict__.update(self.__dict__)
+        copy.live, copy.started = dict(self.live), dict(self.started)
+        copy.open_spans, copy.serials = dict(self.open_spans), {}
+        copy.ended, copy.steps = self.ended.copy(), self.steps.copy()
+        copy.spans, copy.lints, copy.lags = (
+            self.spans.copy(),
+            self.lints.copy(),
+            self.lags.copy(),
+        )
+        copy.accounts = {task: account.copy() for task, account in self.accounts.items()}
+        return copy
+
     def clear(self) -> None:
         """Forget the live tasks: what ends later is no longer written."""
         for kept in (self.live, self.started, self.serials, self.accounts, self.open_spans):
@@ -187,6 +208,10 @@ class Store:
             record = _record(serial, life, at, None, "running", None, None, account)
             records.setdefault(serial, record)
         return tuple(records[serial] for serial in sorted(records))
+
+    def last_record(self) -> TaskRecord:
+        """The task that ended last."""
+        return _record(*self.ended[-1])
 
     def step_records(self) -> tuple[Step, ...]:
         """The steps that are kept, in the order of time."""
