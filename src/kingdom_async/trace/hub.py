@@ -22,7 +22,9 @@ from .._backend import current_backend
 from .._failures import without
 from .causes import Deadline, by_task
 from .guard import guarded
+from .lints import Sampler
 from .loops import AsyncioLoop
+from .monitor import monitor
 from .places import caller
 from .recorder import Recorder
 from .stacks import line_of
@@ -86,7 +88,7 @@ class Hub:
         recorder = recording.attach(loop)
         self.recorders = (*self.recorders, recorder)
         self._at_work[recording] = recorder
-        ends = self._ends[recording] = []
+        ends = self._ends[recording] = [monitor.add(Sampler(recorder, self._deadlines))]
         ends.append(lambda: self._drop(recorder))
         if loop.backend == "trio":
             from .instrument import watch as watch_trio
@@ -111,6 +113,19 @@ class Hub:
             self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign, assignment]
         if _observe.observer is None:
             self._deadlines.clear()
+
+    def recorders_of(self, recording: Recording | None) -> list[Recorder]:
+        """Who works for *recording*; for None, all that work."""
+        return [
+            recorder
+            for each, recorder in [*self._at_work.items()]
+            if recording is None or each is recording
+        ]
+
+    def crashed(self, error: BaseException) -> None:
+        """An error leaves the program."""
+        for recording in [*self._at_work]:
+            recording.crashed(error)
 
     # --- what the core says ------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .._crew import Crew
 from .._failures import short_repr
+from .loops import tasks_of
 from .recorder import has_begun
 from .records import Span, now
 from .stacks import Line, frames, lines, running
@@ -65,7 +66,7 @@ class LiveTask:
 
 def look(loop: Loop, recorder: Recorder | None = None) -> list[LiveTask]:
     """Every live task of *loop*, with what *recorder* knows of it."""
-    natives = {task.ident: task for task in _native_tasks(loop)}
+    natives = {task.ident: task for task in tasks_of(loop)}
     if recorder is None:
         return [_unrecorded(loop, task) for task in natives.values() if not task.internal]
     return [
@@ -78,14 +79,6 @@ def look(loop: Loop, recorder: Recorder | None = None) -> list[LiveTask]:
             and has_begun(task.coro)  # what has not is ours, and known as such
         ),
     ]
-
-
-def _native_tasks(loop: Loop) -> list[NativeTask]:
-    while True:
-        try:
-            return loop.tasks()
-        except RuntimeError:  # a set of trio's has changed while we walked it
-            continue
 
 
 def _recorded(
@@ -101,7 +94,7 @@ def _recorded(
         life = Life(*raw)
         ident = idents.get(serial, -serial)
         native = natives.get(ident)
-        if native is None and serial in store.started:
+        if native is None and (life.foreign or serial in store.started):
             continue  # it has just ended
         account = store.accounts.get(ident)
         stack = [] if native is None else _stack(loop, native)

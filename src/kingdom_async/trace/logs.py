@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("kingdom_async.trace")
 #: The errors of handlers that have been told of.
 _told: set[str] = set()
+#: So many lints of a kind are logged in so many seconds.
+_A_PERIOD, _PERIOD = 10, 10.0
 
 
 def log_lint(lint: Lint, task_name: str | None) -> None:
@@ -41,6 +44,30 @@ def log_lint(lint: Lint, task_name: str | None) -> None:
         "error": None,
     }
     _log(logging.WARNING, "%s: %s", (lint.kind, lint.message), fields)
+
+
+class LintLog:
+    """Logs the lints of one recording, and no more of a kind than anybody reads."""
+
+    def __init__(self) -> None:
+        #: By kind: since when, how many were logged since then, and how many were not.
+        self._lately: dict[str, tuple[float, int, int]] = {}
+
+    def __call__(self, lint: Lint, task_name: str | None) -> None:
+        """Log *lint*, or count it."""
+        if lint.kind == "blocked-loop":  # the watchdog logs it, with the stack
+            return
+        since, logged, left_out = self._lately.get(lint.kind, (lint.at, 0, 0))
+        if lint.at - since >= _PERIOD:
+            since, logged = lint.at, 0
+        if logged >= _A_PERIOD:
+            self._lately[lint.kind] = since, logged, left_out + 1
+            return
+        self._lately[lint.kind] = since, logged + 1, 0
+        if left_out:
+            more = f"{lint.message} (and {left_out} more of this kind since the last one)"
+            lint = replace(lint, message=more)
+        log_lint(lint, task_name)
 
 
 def log_error(task: TaskRecord) -> None:

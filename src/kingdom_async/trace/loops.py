@@ -128,6 +128,15 @@ class AsyncioLoop:
         return False  # nothing in asyncio waits for the loop to be idle: a ping is no harm
 
 
+def tasks_of(loop: Loop) -> list[NativeTask]:
+    """Every task of *loop* that has not ended; from any thread, while it runs."""
+    while True:
+        try:
+            return loop.tasks()
+        except RuntimeError:  # a set has changed while it was walked
+            continue
+
+
 def described(task: asyncio.Task[Any]) -> NativeTask:
     """What a tracer wants to know of a task of asyncio's."""
     name = task.get_name()

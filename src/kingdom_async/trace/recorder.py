@@ -27,6 +27,7 @@ from .store import Account, Block, Life, Store
 if TYPE_CHECKING:
     from .._observe import Group
     from .loops import Loop, NativeTask
+    from .records import TaskRecord
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class Recorder:
         has_steps: True to keep an account of each task's steps.
         thresholds: From when on something is suspect.
         suspect: Told of it: the kind, the task's serial, what is wrong.
+        failures: Each is told of each task that fails.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Recorder:
         has_steps: bool,
         thresholds: Thresholds,
         suspect: Suspect,
+        failures: list[Callable[[TaskRecord], None]] | None = None,
     ) -> None:
         self.store = store
         self.loop = loop
         self.has_steps = has_steps
         self.thresholds = thresholds
         self.suspect = suspect
+        self.failures = [] if failures is None else failures
         #: The serial of the task that is being spawned, for what sees the native task.
         self.expected: int | None = None
         #: Children that have not begun; they may be cancelled before they do.
@@ -167,6 +171,8 @@ class Recorder:
             store.end(serial, task, "cancelled", None, cause, is_in_step=in_step)
         else:
             store.end(serial, task, "error", type(error).__name__, is_in_step=in_step)
+            for tell in self.failures:
+                guarded(tell)(store.last_record())
             if life.block is not None and life.block.cause is None:
                 life.block.cause = f"task {life.name!r} failed: {type(error).__name__}"
 

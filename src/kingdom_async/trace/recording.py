@@ -12,7 +12,9 @@ from collections.abc import Callable
 from platform import python_version
 from typing import TYPE_CHECKING, Literal
 
+from .flight import FlightRecorder
 from .guard import guarded
+from .logs import LintLog, log_error
 from .recorder import Recorder, Thresholds
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord, now
 from .snapshot import Snapshot
@@ -37,6 +39,8 @@ class Recording:
         tasks: int = 4096,
         steps: int = 16384,
         thresholds: Thresholds | None = None,
+        log_errors: bool = False,
+        dump_to: str | os.PathLike[str] | None = None,
     ) -> None:
         if level not in ("life", "steps"):
             raise ValueError(f"level must be 'life' or 'steps', not {level!r}")
@@ -48,52 +52,64 @@ class Recording:
         self._store = Store(tasks, steps)
         self._backend = ""
         self._final: Snapshot | None = None
-        #: Called with each lint as it is found.
-        self.when_linted: list[Callable[[Lint, str | None], None]] = []
+        self._ended: float | None = None
+        self._epoch = 0.0
+        #: Called with each lint as it is found, and the name of its task.
+        self.when_linted: list[Callable[[Lint, str | None], None]] = [LintLog()]
+        #: Called with each task that fails, as it does.
+        self.when_failed: list[Callable[[TaskRecord], None]] = [log_error] * log_errors
+        self._flight = None if dump_to is None else FlightRecorder(self, dump_to)
+        if self._flight is not None:
+            self.when_linted.append(self._flight.linted)
 
     # --- what was recorded -------------------------------------------------------------
 
     @property
     def tasks(self) -> tuple[TaskRecord, ...]:
         """Live tasks and those that ended last, in the order of spawning."""
-        return self._final.tasks if self._final else self._store.task_records()
+        return self._store.task_records() if self.is_on else self.snapshot().tasks
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Who held the loop lately; empty with level "life"."""
-        return self._final.steps if self._final else self._store.step_records()
+        return self._store.step_records() if self.is_on else self.snapshot().steps
 
     @property
     def spans(self) -> tuple[Span, ...]:
         """Named parts of tasks, in the order of their start."""
-        return self._final.spans if self._final else self._store.span_records()
+        return self._store.span_records() if self.is_on else self.snapshot().spans
 
     @property
     def lints(self) -> tuple[Lint, ...]:
         """What looked wrong, in the order in which it was noticed."""
-        return self._final.lints if self._final else tuple(self._store.lints)
+        return tuple(self._store.lints) if self.is_on else self.snapshot().lints
 
     @property
     def lags(self) -> tuple[Lag, ...]:
         """How long the loop took to answer pings; empty where no watchdog or top asked."""
-        return self._final.lags if self._final else tuple(self._store.lags)
+        return tuple(self._store.lags) if self.is_on else self.snapshot().lags
 
     @property
     def dropped(self) -> Dropped:
         """How many records there was no room for."""
-        return self._final.dropped if self._final else self._store.dropped()
+        return self._store.dropped() if self.is_on else self.snapshot().dropped
 
     @property
     def is_on(self) -> bool:
         """False once it has been stopped."""
-        return self._final is None
+        return self._ended is None
 
     # --- views -------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
         """All of it as it stands, and as it stays."""
-        if self._final is not None:
-            return self._final
+        if self._ended is None:
+            return self._taken(now())
+        if self._final is None:  # what nobody reads is not made
+            self._final = self._taken(self._ended)
+        return self._final
+
+    def _taken(self, ended: float) -> Snapshot:
         return Snapshot(
             backend=self._backend,
             level=self.level,
@@ -101,14 +117,14 @@ class Recording:
             pid=os.getpid(),
             program=program(),
             began=self._store.began,
-            ended=now(),
-            epoch=time.time() - now(),
-            tasks=self.tasks,
-            steps=self.steps,
-            spans=self.spans,
-            lints=self.lints,
-            lags=self.lags,
-            dropped=self.dropped,
+            ended=ended,
+            epoch=self._epoch if self._ended else time.time() - now(),
+            tasks=self._store.task_records(),
+            steps=self._store.step_records(),
+            spans=self._store.span_records(),
+            lints=tuple(self._store.lints),
+            lags=tuple(self._store.lags),
+            dropped=self._store.dropped(),
         )
 
     def dump(
@@ -165,12 +181,15 @@ class Recording:
             has_steps=self.level == "steps",
             thresholds=self.thresholds,
             suspect=self.suspect,
+            failures=self.when_failed,
         )
 
     def suspect(
         self, kind: str, serial: int | None, what: str, place: str | None = None
     ) -> None:
         """Note that something looks wrong; *what* goes on from the name of the task."""
+        if not self.is_on:
+            return
         raw = None if serial is None else self._store.live.get(serial)
         life = None if raw is None else Life(*raw)
         if life is None:
@@ -183,11 +202,17 @@ class Recording:
         for tell in self.when_linted:
             guarded(tell)(lint, name)
 
+    def crashed(self, error: BaseException) -> None:
+        """An error leaves the program, or the block that is recorded."""
+        if self._flight is not None and self.is_on:
+            self._flight.failed(error)
+
     def stop(self) -> None:
         """The last word; a second call does nothing."""
-        if self._final is None:
-            self._final = self.snapshot()
-            self._store.clear()
+        if self._ended is None:
+            written, self._store = self._store, self._store.frozen()
+            self._ended, self._epoch = now(), time.time() - now()
+            written.clear()
 
 
 def program() -> str:

@@ -6,6 +6,7 @@ as are asked for, and none of them disturbs another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ def recording(
     tasks: int = 4096,
     steps: int = 16384,
     thresholds: Thresholds | None = None,
+    log_errors: bool = False,
+    dump_to: str | os.PathLike[str] | None = None,
 ) -> Generator[Recording]:
     """Record the tasks of the running loop while the block lasts.
 
@@ -38,6 +41,11 @@ def recording(
         tasks: How many finished tasks to keep; about 0.5 kB each.
         steps: How many steps to keep, and how many finished spans; about 0.1 kB each.
         thresholds: From when on something is a lint.
+        log_errors: True to log each error of a task, as lints are: by the logger
+            ``kingdom_async.trace``.
+        dump_to: A folder. The last 5 seconds are saved there when a watchdog finds the loop
+            blocked, and when an error leaves this block or the program of `run`: at most 10
+            files, for `load`, each named after its process, its number and what happened.
 
     Raises:
         ValueError: If *level* or a number is not valid.
@@ -47,10 +55,20 @@ def recording(
         ...     await work()
         >>> recording.to_html("work.html")
     """
-    made = Recording(level, tasks=tasks, steps=steps, thresholds=thresholds)
+    made = Recording(
+        level,
+        tasks=tasks,
+        steps=steps,
+        thresholds=thresholds,
+        log_errors=log_errors,
+        dump_to=dump_to,
+    )
     hub.begin(made)
     try:
         yield made
+    except BaseException as error:
+        made.crashed(error)
+        raise
     finally:
         hub.end(made)
 
@@ -61,6 +79,8 @@ def start(
     tasks: int = 4096,
     steps: int = 16384,
     thresholds: Thresholds | None = None,
+    log_errors: bool = False,
+    dump_to: str | os.PathLike[str] | None = None,
 ) -> Recording:
     """Begin the program's own recording, until `stop`; arguments as in `recording`.
 
@@ -73,7 +93,14 @@ def start(
             "trace.start() while the program's recording is on; call trace.stop() first, or "
             "make one of your own: with trace.recording() as recording:"
         )
-    _started = Recording(level, tasks=tasks, steps=steps, thresholds=thresholds)
+    _started = Recording(
+        level,
+        tasks=tasks,
+        steps=steps,
+        thresholds=thresholds,
+        log_errors=log_errors,
+        dump_to=dump_to,
+    )
     hub.begin(_started)
     return _started
 

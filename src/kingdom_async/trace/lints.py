@@ -1,0 +1,300 @@
+"""What looks wrong with tasks that wait: found by looking at them from time to time.
+
+Rule: from a thread of its own, never in the loop's way: a look takes about a millisecond,
+however many tasks there are, and lets go of the interpreter in between. Nothing of the
+program is kept alive from one look to the next. Each lint is told once, and again only after
+it had gone away.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from time import sleep
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+from .causes import is_called
+from .loops import tasks_of
+from .records import now
+from .stacks import lines, links
+from .store import Life, copied
+from .waits import Waits, known_waits
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .causes import Deadline
+    from .recorder import Recorder
+
+#: Seconds between two looks; tasks that are looked at each time; those between two pauses.
+EVERY = 0.25
+_AT_ONCE, _BREATH = 200, 50
+#: Seconds between two counts of the live tasks, and how often their number has to grow.
+_COUNTS_EVERY, _GROWN = 1.0, 8
+#: In so many looks one after the other a task has to spin.
+_SPUN = 3
+
+
+class _Seen(NamedTuple):
+    """A task of one round; it may have ended when its turn comes."""
+
+    serial: int
+    ident: int
+    native: ref[Any]
+    coro: ref[Any]
+
+
+class _Spell(NamedTuple):
+    """A task spins: its steps when it was seen last, and how often it was seen to."""
+
+    steps: int
+    at: float
+    times: int
+
+
+class Sampler:
+    """Looks at the tasks of one loop, for one recording.
+
+    Args:
+        recorder: What knows the tasks, and is told what is suspect.
+        deadlines: By ``id`` of the task: the deadlines around what it does now.
+    """
+
+    def __init__(
+        self, recorder: Recorder, deadlines: Mapping[int, list[Deadline]] | None = None
+    ) -> None:
+        self._recorder = recorder
+        self._store = recorder.store
+        self._limits = recorder.thresholds
+        self._deadlines: Mapping[int, list[Deadline]] = {} if deadlines is None else deadlines
+        self._round: Iterator[_Seen] = iter(())
+        #: The serials of the tasks that have children.
+        self._parents: set[int | None] = set()
+        self._told: set[tuple[str, object]] = set()
+        #: By serial: since when it has been cancelled; in which wait, since when; how it spins.
+        self._cancelled: dict[int, float] = {}
+        self._waits: dict[int, tuple[ref[Any], float]] = {}
+        self._spells: dict[int, _Spell] = {}
+        #: By line of spawning: the last counts, as long as they grew.
+        self._counts: dict[tuple[int, int], list[int]] = {}
+        self._counted = -_COUNTS_EVERY
+
+    def __call__(self, at: float) -> float:
+        """Look, and say when to look again."""
+        self.tick(at)
+        return at + EVERY
+
+    def tick(self, at: float | None = None) -> None:
+        """Look at the next tasks, as of *at*."""
+        at = now() if at is None else at
+        if at - self._counted >= _COUNTS_EVERY:
+            self._counted = at
+            self._count()
+        waits, called = known_waits(), dict[int, bool]()
+        for number, seen in enumerate(self._next()):
+            if number % _BREATH == _BREATH - 1:
+                sleep(0)
+            self._look(seen, at, waits, called)
+
+    # --- whose turn it is --------------------------------------------------------------
+
+    def _next(self) -> Iterator[_Seen]:
+        """The next tasks of the round; where it is over, the first ones of a new round."""
+        left = _AT_ONCE
+        for seen in self._round:
+            yield seen
+            left -= 1
+            if not left:
+                return
+        if left == _AT_ONCE:
+            self._round = iter(self._begin_round())
+            for seen in self._round:
+                yield seen
+                left -= 1
+                if not left:
+                    return
+
+    def _begin_round(self) -> list[_Seen]:
+        store = self._store
+        live = copied(store.live.items())
+        self._parents = {raw[2] for _, raw in live}
+        alive = {serial for serial, _ in live}
+        for kept in (self._cancelled, self._waits, self._spells):
+            for serial in kept.keys() - alive:
+                kept.pop(serial)
+        self._told = {
+            (kind, key) for kind, key in self._told if kind == "leaking" or key in alive
+        }
+        found: list[_Seen] = []
+        for task in tasks_of(self._recorder.loop):
+            number = store.serials.get(task.ident)
+            if number is not None and not task.internal:
+                found.append(_Seen(number, task.ident, ref(task.native), _ref(task.coro)))
+        return found
+
+    # --- one task ----------------------------------------------------------------------
+
+    def _look(self, seen: _Seen, at: float, waits: Waits, called: dict[int, bool]) -> None:
+        native, coro = seen.native(), seen.coro()
+        raw = self._store.live.get(seen.serial)
+        if native is None or coro is None or raw is None:
+            return
+        life = Life(*raw)
+        stack = [] if getattr(coro, "cr_running", False) else list(links(coro))
+        self._look_for_cancel(seen, life, native, stack, at, called)
+        if stack:
+            self._look_for_wait(seen.serial, stack, at, waits)
+            if self._recorder.has_steps:
+                self._look_for_spell(seen, stack, at, waits)
+
+    def _look_for_cancel(
+        self,
+        seen: _Seen,
+        life: Life,
+        native: Any,
+        stack: list[tuple[object, FrameType]],
+        at: float,
+        called: dict[int, bool],
+    ) -> None:
+        serial = seen.serial
+        cause = None
+        if serial not in self._parents:  # it may wait for its children: they are told of
+            cause = self._cause(seen.ident, life, called)
+            if cause is None and self._recorder.loop.is_cancelled(native):
+                cause = "by its loop"
+        if cause is None:
+            self._cancelled.pop(serial, None)
+            self._told.discard(("cancelled-but-alive", serial))
+            return
+        age = at - self._cancelled.setdefault(serial, at)
+        if age >= self._limits.cancelled_but_alive:
+            what = f"is alive {age:.3g} s after its cancellation ({cause})"
+            self._tell("cancelled-but-alive", serial, what, stack)
+
+    def _cause(self, ident: int, life: Life, called: dict[int, bool]) -> str | None:
+        """What cancels a task: one of the deadlines and groups around it."""
+
+        def is_cancelled(scope: Any) -> bool:
+            found = called.get(id(scope))
+            if found is None:
+                found = called[id(scope)] = is_called(scope)
+            return found
+
+        around = [*self._deadlines.get(ident, ())]
+        for _ in range(100):
+            for deadline in reversed(around):
+                if is_cancelled(deadline.scope):
+                    return str(deadline)
+            block = life.block
+            if block is None:
+                return None
+            group = block.group()
+            if group is not None and is_cancelled(group.cancel_scope):
+                return block.cause or f"the scope of {block.label}"
+            around = [*block.deadlines]
+            above = None if life.parent is None else self._store.live.get(life.parent)
+            life = Life(*above) if above is not None else life._replace(block=None)
+        return None
+
+    def _look_for_wait(
+        self, serial: int, stack: list[tuple[object, FrameType]], at: float, waits: Waits
+    ) -> None:
+        for _, frame in stack:
+            scarce = waits.scarce.get(id(frame.f_code))
+            if scarce is not None:
+                break
+        else:
+            if self._waits.pop(serial, None) is not None:
+                self._told.discard(("stuck", serial))
+            return
+        innermost = stack[-1][0]
+        wait = self._waits.get(serial)
+        if wait is None or wait[0]() is not innermost:
+            self._waits[serial] = _ref(innermost), at
+            self._told.discard(("stuck", serial))
+        elif at - wait[1] >= self._limits.stuck:
+            what = f"has waited {at - wait[1]:.3g} s for {scarce}"
+            self._tell("stuck", serial, what, stack)
+
+    def _look_for_spell(
+        self, seen: _Seen, stack: list[tuple[object, FrameType]], at: float, waits: Waits
+    ) -> None:
+        serial, account = seen.serial, self._store.accounts.get(seen.ident)
+        spins = any(id(frame.f_code) in waits.checkpoints for _, frame in stack[-3:])
+        if account is None or not spins:
+            self._spells.pop(serial, None)
+            self._told.discard(("spinning", serial))
+            return
+        before = self._spells.get(serial)
+        if before is None:
+            self._spells[serial] = _Spell(account.steps, at, 0)
+            return
+        if at <= before.at:
+            return
+        rate = (account.steps - before.steps) / (at - before.at)
+        times = before.times + 1 if rate >= self._limits.spinning else 0
+        self._spells[serial] = _Spell(account.steps, at, times)
+        if not times:
+            self._told.discard(("spinning", serial))
+        elif times >= _SPUN:
+            what = f"takes {rate:.0f} steps a second and waits for nothing"
+            self._tell("spinning", serial, what, stack)
+
+    def _tell(
+        self, kind: str, serial: int, what: str, stack: list[tuple[object, FrameType]]
+    ) -> None:
+        if (kind, serial) in self._told or serial not in self._store.live:
+            return
+        self._told.add((kind, serial))
+        shown = lines([frame for _, frame in stack])
+        if not shown:
+            self._recorder.suspect(kind, serial, what)
+            return
+        source = shown[-1].source
+        what = f"{what}: {source}" if source else what
+        self._recorder.suspect(kind, serial, what, str(shown[-1]))
+
+    # --- all tasks ---------------------------------------------------------------------
+
+    def _count(self) -> None:
+        """Count the live tasks by the line that spawned them."""
+        counts: dict[tuple[int, int], int] = defaultdict(int)
+        samples: dict[tuple[int, int], tuple[Any, ...]] = {}
+        for number, raw in enumerate(copied(self._store.live.values())):
+            if number % 1000 == 999:
+                sleep(0)
+            if raw[3] is not None:
+                key = id(raw[3]), raw[4]  # hashing a code object takes long
+                counts[key] += 1
+                samples[key] = raw
+        before, self._counts = self._counts, {}
+        for key, count in counts.items():
+            grown = before.get(key, [])
+            self._counts[key] = [*grown, count] if grown and count > grown[-1] else [count]
+            if count < self._limits.leaking:
+                self._told.discard(("leaking", key))
+            elif len(self._counts[key]) > _GROWN and ("leaking", key) not in self._told:
+                self._told.add(("leaking", key))
+                self._tell_leak(Life(*samples[key]).place, self._counts[key])
+        self._told -= {told for told in self._told if told[0] == "leaking"} - {
+            ("leaking", key) for key in counts
+        }
+
+    def _tell_leak(self, place: str | None, counts: list[int]) -> None:
+        what = (
+            f"{counts[-1]} live tasks were spawned at {place}, and there are more at each "
+            f"look: {counts[0]} were there {len(counts) - 1} looks ago"
+        )
+        self._recorder.suspect("leaking", None, what, place)
+
+
+def _ref(value: Any) -> ref[Any]:
+    """A weak reference; a dead one to what takes none."""
+    try:
+        return ref(value)
+    except TypeError:
+        return ref(_Nothing())
+
+
+class _Nothing: ...

@@ -1,0 +1,291 @@
+"""The watchdog: who blocks the loop, told while it is blocked.
+
+Rule: a thread asks the loop to answer; an idle loop answers at once. Whatever is told is
+found by looking at the loop's thread from outside, and nothing is told where the whole
+process stood still.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import inf
+from time import process_time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .hub import current_loop, hub
+from .logs import log_lint
+from .loops import tasks_of
+from .monitor import monitor
+from .records import Lag, Lint, now
+from .stacks import Line, is_library, lines, running
+from .store import Life
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .loops import Loop, NativeTask
+    from .recorder import Recorder
+    from .recording import Recording
+
+#: Seconds between two pings at least; how late the thread itself may be before it wonders.
+_SHORTEST, _OVERSLEPT = 0.01, 0.1
+#: How many lines of the stack are told, from the inside.
+_LINES = 30
+#: Python's own library and what is installed: not where a reader looks first.
+_INSTALLED = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+#: The functions of event loops and their runners, below which a callback's own frames begin.
+_BELOW = frozenset({"_run_once", "unrolled_run", "_run", "run", "run_until_complete"})
+
+
+@contextmanager
+def watchdog(seconds: float, *, recording: Recording | None = None) -> Generator[None]:
+    """Report what blocks the running loop, while it does.
+
+    A thread asks the loop to answer, every quarter of *seconds*. If it has not after
+    *seconds*, a warning of the logger ``kingdom_async.trace`` names the task, the line and the
+    stack; a second one comes when the loop is free again. Every recording that is on gets a
+    lint of kind ``blocked-loop``, and how long each answer took in its ``lags``. Where a call
+    of C code keeps even threads from running, the report comes when that call is over.
+
+    Args:
+        seconds: How long the loop may be blocked before it is reported.
+        recording: The one that gets lints and lags; default, every one that is on.
+
+    Raises:
+        ValueError: If *seconds* is no number more than 0.
+        RuntimeError: If no event loop runs in this thread.
+
+    Example:
+        >>> with trace.watchdog(0.5):
+        ...     await work()
+    """
+    dog = Watchdog(_checked(seconds), _running_loop(), recording)
+    end = monitor.add(dog)
+    try:
+        yield
+    finally:
+        end()
+        dog.leave()
+
+
+def _checked(seconds: Any) -> float:
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if is_number and 0 < seconds < inf:
+        return float(seconds)
+    raise ValueError(
+        "watchdog() takes the seconds for which the loop may be blocked, more than 0, not "
+        f"{seconds!r:.50}; write watchdog(0.5)"
+    )
+
+
+def _running_loop() -> Loop:
+    try:
+        return current_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "watchdog() where no event loop runs; enter it inside an async function, or set "
+            "KINGDOM_ASYNC_WATCHDOG=0.5 for run()"
+        ) from None
+
+
+class _Ping:
+    """A question to the loop."""
+
+    __slots__ = ("answered", "sent")
+
+    def __init__(self) -> None:
+        self.sent = now()
+        self.answered: float | None = None
+
+    def __call__(self) -> None:
+        self.answered = now()
+
+
+class _Blocked(NamedTuple):
+    """Who holds the loop."""
+
+    #: ``"task 'fetch' (service.py:12 in parse)"``.
+    who: str
+    name: str | None
+    task: NativeTask | None
+    place: str | None
+    source: str
+    stack: list[Line]
+
+
+class Watchdog:
+    """Watches one loop; a job of the monitor."""
+
+    def __init__(self, seconds: float, loop: Loop, recording: Recording | None = None) -> None:
+        self._seconds = seconds
+        self._every = max(seconds / 4, _SHORTEST)
+        self._loop = loop
+        self._recording = recording
+        self._ping: _Ping | None = None
+        #: What was reported of this ping, for the second report.
+        self._told: Lint | None = None
+        self._name: str | None = None
+        self._due = inf
+        self._cpu = process_time()
+
+    def __call__(self, at: float) -> float:
+        """Look whether the last ping was answered; send the next. Returns when to come back."""
+        held, lost = self._away(at)
+        ping = self._ping
+        if ping is not None and ping.answered is None:
+            ping.sent += lost
+            if self._told is None and at - ping.sent >= self._seconds:
+                self._report(ping)
+        else:
+            if ping is not None and ping.answered is not None and not lost:
+                self._answered(ping, ping.answered - ping.sent)
+            elif held >= self._seconds:
+                self._report_held(held)
+            self._send()
+        return self._next(at)
+
+    def leave(self) -> None:
+        """The watch is over; a blockage that was told of ends with it."""
+        if self._ping is not None:
+            self._free(self._ping)
+        self._ping = None
+
+    def _away(self, at: float) -> tuple[float, float]:
+        """Seconds for which this thread could not run: C code ran, or the process did not."""
+        late, cpu = at - self._due, process_time()
+        used, self._cpu = cpu - self._cpu, cpu
+        if late < _OVERSLEPT:
+            return 0.0, 0.0
+        return (0.0, late) if used < late / 2 else (late, 0.0)
+
+    def _next(self, at: float) -> float:
+        self._due = at + self._every
+        if self._ping is not None and self._told is None:
+            self._due = min(self._due, max(at, self._ping.sent) + self._seconds)
+        return self._due
+
+    def _send(self) -> None:
+        self._ping = None
+        if self._loop.is_idle():
+            self._note(Lag(now(), 0.0))
+            return
+        ping = _Ping()
+        try:
+            if self._loop.backend != "trio" and not self._loop.runs():
+                return  # asyncio takes calls for a loop that has stopped
+            self._loop.call(ping)
+        except RuntimeError:  # it has ended
+            return
+        self._ping = ping
+
+    def _answered(self, ping: _Ping, seconds: float) -> None:
+        self._note(Lag(ping.sent, seconds))
+        if self._told is not None:
+            self._free(ping)
+        elif seconds >= self._seconds:
+            self._report_held(seconds)
+
+    def _note(self, lag: Lag) -> None:
+        for recorder in self._recorders():
+            recorder.store.lags.append(lag)
+
+    def _recorders(self) -> list[Recorder]:
+        recorders = hub.recorders_of(self._recording)
+        return [each for each in recorders if each.loop.thread == self._loop.thread]
+
+    # --- reports -----------------------------------------------------------------------
+
+    def _report(self, ping: _Ping) -> None:
+        """The loop is blocked now."""
+        if not self._loop.runs():
+            self._ping = None
+            return
+        found = _look(self._loop, self._recorders())
+        if ping.answered is None:  # else the stack may be that of another
+            self._told = self._tell(found, f"has held the loop for {now() - ping.sent:.3g} s")
+
+    def _report_held(self, seconds: float) -> None:
+        """It was, and nothing could look; whoever did it may be there still."""
+        found = _look(self._loop, self._recorders())
+        self._tell(
+            found,
+            f"is where the loop is after {seconds:.3g} s in which no thread could run; a call "
+            "of C code held the interpreter, there or right before",
+        )
+
+    def _tell(self, found: _Blocked, what: str) -> Lint:
+        """Tell every recording, and log it."""
+        what = f"{what}: {found.source}" if found.source else what
+        last = None
+        for recorder in self._recorders():
+            last = _serial(found.task, recorder)
+            text = what if last is not None else f"{found.who} {what}"
+            recorder.suspect("blocked-loop", last, text, found.place)
+        stack = "".join(f"\n  {line}: {line.source}" for line in found.stack[-_LINES:])
+        lint = Lint("blocked-loop", last, found.place, f"{found.who} {what}", now())
+        log_lint(replace(lint, message=lint.message + stack), found.name)
+        self._name = found.name
+        return lint
+
+    def _free(self, ping: _Ping) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            seconds = (ping.answered or now()) - ping.sent
+            who = told.message.partition(" has held the loop")[0]
+            message = f"{who} let go of the loop after {seconds:.3g} s"
+            log_lint(replace(told, message=message, at=now()), self._name)
+
+
+def _look(loop: Loop, recorders: list[Recorder]) -> _Blocked:
+    """Who holds the loop, and where."""
+    frames = running(loop.thread)
+    task, own = _task_in(frames, loop)
+    stack = lines(own)
+    line = next((line for line in reversed(stack) if _is_of_program(line)), None)
+    line = line or (stack[-1] if stack else None)
+    place = None if line is None else str(line)
+    name = None if task is None else _name(task, recorders)
+    who = "a callback" if name is None else f"task {name!r}"
+    who = f"{who} ({place or 'unknown place'})"
+    return _Blocked(who, name, task, place, "" if line is None else line.source, stack)
+
+
+def _task_in(stack: list[FrameType], loop: Loop) -> tuple[NativeTask | None, list[FrameType]]:
+    """The task that runs in these frames, and those of them that are its own."""
+    depths = {id(frame): depth for depth, frame in enumerate(stack)}
+    for task in tasks_of(loop):
+        depth = depths.get(id(getattr(task.coro, "cr_frame", None)))
+        if depth is not None and not task.internal:
+            return task, stack[depth:]
+    return None, _own_frames(stack)
+
+
+def _serial(task: NativeTask | None, recorder: Recorder) -> int | None:
+    serial = -1 if task is None else recorder.store.serials.get(task.ident, -1)
+    return serial if serial in recorder.store.live else None
+
+
+def _name(task: NativeTask, recorders: list[Recorder]) -> str:
+    for recorder in recorders:
+        raw = recorder.store.live.get(recorder.store.serials.get(task.ident, -1))
+        if raw is not None:
+            return Life(*raw).name
+    return task.name
+
+
+def _own_frames(stack: list[FrameType]) -> list[FrameType]:
+    """The frames of a callback: those inside the last one of a loop."""
+    for index in range(len(stack) - 1, -1, -1):
+        code = stack[index].f_code
+        if code.co_name in _BELOW and is_library(code.co_filename):
+            return stack[index + 1 :]
+    return stack
+
+
+def _is_of_program(line: Line) -> bool:
+    return not line.path.startswith(_INSTALLED)
