@@ -1,0 +1,147 @@
+// The head of the timeline: the ruler, who held the loop, and how late it answered.
+
+const RULER = 24;
+const LOOP = 28;
+const LAG = 24;
+view.top = RULER + LOOP + LAG + 5;
+
+/** Distances of 1, 2 or 5 units between the lines of the ruler. */
+function spacing() {
+  const least = (view.to - view.from) / (plotWidth() / 110);
+  const power = 10 ** Math.floor(Math.log10(least));
+  return power * [1, 2, 5, 10].find((n) => n * power >= least * 0.999);
+}
+
+function drawGrid() {
+  const step = spacing();
+  for (let n = Math.ceil(view.from / step); n * step <= view.to; n++) {
+    box(color.line, Math.round(xOf(n * step)), RULER, 1, view.height);
+  }
+  flush();
+}
+
+function drawHead() {
+  box(color.panel, 0, 0, view.width, view.top);
+  box(color["strong-line"], 0, view.top - 1, view.width, 1);
+  flush();
+  clipped(0, view.top - 1, () => {
+    drawGrid();
+    const step = spacing();
+    for (let n = Math.ceil(view.from / step); n * step <= view.to; n++) {
+      text(moment(n * step, step), Math.round(xOf(n * step)) + 5, RULER / 2 + 1, color.muted, `11px ${FONT}`);
+    }
+    drawLoop(RULER + 2, LOOP - 5);
+    drawLag(RULER + LOOP, LAG);
+    for (let n = 0; n < lints.count; n++) {
+      const x = xOf(lints.at[n]);
+      if (lints.task[n] < 0 && x > GUTTER - 5 && x < view.width + 5) sign("lint", x, RULER + 6);
+    }
+  });
+  const small = `11px ${FONT}`;
+  text("Loop held by", 12, RULER + LOOP / 2, color.text);
+  text("Loop lag", 12, RULER + LOOP + LAG / 2 + 1, color.text);
+  text(lags.count ? `up to ${duration(lags.longest)}` : "not measured", GUTTER - 12, RULER + LOOP + LAG / 2 + 1, color.muted, small, "right");
+  text(steps.count ? percent(busyShare(view.from, view.to)) : "", GUTTER - 12, RULER + LOOP / 2, color.muted, small, "right");
+}
+
+/** Which part of a time the loop was held for. */
+function busyShare(from, to) {
+  let sum = 0;
+  for (let n = firstWhere(steps.count, (n) => steps.to[n] > from); n < steps.count && steps.from[n] < to; n++) {
+    sum += Math.min(steps.to[n], to) - Math.max(steps.from[n], from);
+  }
+  return Math.min(1, sum / (to - from));
+}
+
+function drawLoop(y, height) {
+  const small = `11px ${FONT}`;
+  if (!steps.count) {
+    text(raw.level === "steps" ? "no steps" : "not recorded: that takes level=\"steps\"", GUTTER + 8, y + height / 2, color.muted, small);
+    return;
+  }
+  held(steps.count, (n) => n, y, height, color.error);
+  flush();
+  const wide = 44 / scale();
+  for (let n = firstWhere(steps.count, (n) => steps.to[n] > view.from); n < steps.count && steps.from[n] < view.to; n++) {
+    if (steps.to[n] - steps.from[n] < wide) continue;
+    const left = Math.max(xOf(steps.from[n]), GUTTER);
+    const right = Math.min(xOf(steps.to[n]), view.width);
+    text(cut(holderOf(n), right - left - 10, small), left + 5, y + height / 2 + 0.5, color.panel, small);
+  }
+}
+
+function holderOf(n) {
+  if (steps.task[n] >= 0) return tasks.name(steps.task[n]);
+  return steps.serial[n] === null ? "a callback" : `task ${steps.serial[n]}, not kept`;
+}
+
+/** For each two pixels the longest lag: as high as it is long, and as wide as it lasted. */
+function drawLag(y, height) {
+  if (!lags.count) return;
+  const most = Math.max(lags.longest, 1e-3);
+  let last = -1;
+  let highest = 0;
+  const put = () => {
+    if (last < 0) return;
+    const tall = Math.max(1, (highest / most) * height);
+    box(highest >= LONG ? color.error : color.density, last, y + height - tall, Math.max(2, highest * scale()), tall);
+  };
+  for (let n = firstWhere(lags.count, (n) => lags.at[n] >= view.from); n < lags.count && lags.at[n] <= view.to; n++) {
+    const x = Math.floor(xOf(lags.at[n]));
+    if (x > last + 1 || last < 0) {
+      put();
+      last = x;
+      highest = 0;
+    }
+    highest = Math.max(highest, lags.length[n]);
+  }
+  put();
+  flush();
+}
+
+/** A line at the pointer, with its time. */
+function drawPointer() {
+  const { pointer } = view;
+  if (!pointer || pointer.x < GUTTER || pointer.x > GUTTER + plotWidth()) return;
+  box(color.muted, Math.round(pointer.x), RULER, 1, view.height - RULER);
+  flush();
+  const words = moment(timeAt(pointer.x), spacing() / 100);
+  const font = `600 11px ${FONT}`;
+  ink.font = font;
+  const width = ink.measureText(words).width + 12;
+  const left = Math.min(Math.max(GUTTER, pointer.x - width / 2), view.width - width);
+  box(color.text, left, 2, width, RULER - 5);
+  flush();
+  text(words, left + 6, RULER / 2, color.panel, font);
+}
+
+function drawAll() {
+  const began = performance.now();
+  drawn.primitives = 0;
+  ink.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
+  ink.clearRect(0, 0, view.width, view.height);
+  clipped(0, view.height, drawGrid);
+  drawRows();
+  box(color["strong-line"], GUTTER - 1, 0, 1, view.height);
+  flush();
+  drawHead();
+  box(color["strong-line"], GUTTER - 1, 0, 1, view.height);
+  flush();
+  drawScrollbar();
+  drawPointer();
+  drawOverview();
+  byId("range").textContent = `${duration(view.to - view.from)} of ${duration(END)}`;
+  drawn.times.push(performance.now() - began);
+  if (drawn.times.length > 600) drawn.times.shift();
+}
+drawn.times = [];
+
+function drawScrollbar() {
+  const room = view.height - view.top;
+  const all = tops[rows.length] + 12;
+  if (all <= room) return;
+  const tall = Math.max(24, (room / all) * room);
+  const y = view.top + (view.scroll / (all - room)) * (room - tall);
+  box(view.grabbed ? color.muted : color["strong-line"], view.width - 9, y + 2, 6, tall - 4);
+  flush();
+}

@@ -1,0 +1,125 @@
+// Who holds whom: tasks under their parents, in the groups that hold them open.
+// A node is a task ({task}) or a group of two or more ({group}); both have children.
+
+const tree = (() => {
+  const children = Array.from({ length: tasks.count }, () => []);
+  const roots = [];
+  for (let i = 0; i < tasks.count; i++) {
+    const parent = tasks.parent[i];
+    (parent < 0 || parent === i ? roots : children[parent]).push(i);
+  }
+  const nodes = new Array(tasks.count);
+  const top = { task: -1, group: null, children: [], depth: -1, up: null, open: true };
+
+  // Without recursion: a chain of tasks may be longer than the stack is deep.
+  function grow(members, up) {
+    const waiting = [[members, up]];
+    while (waiting.length) {
+      const [below, above] = waiting.pop();
+      for (const node of inGroups(below, above)) {
+        if (node.task >= 0 && children[node.task].length) waiting.push([children[node.task], node]);
+      }
+    }
+  }
+
+  function inGroups(members, up) {
+    const made = [];
+    const groups = new Map();
+    const sizes = new Map();
+    for (const i of members) sizes.set(tasks.group(i), (sizes.get(tasks.group(i)) ?? 0) + 1);
+    for (const i of members) {
+      const group = tasks.group(i);
+      let above = up;
+      if (group !== null && sizes.get(group) > 1) {
+        above = groups.get(group);
+        if (!above) {
+          above = { task: -1, group, children: [], depth: up.depth + 1, up, open: true };
+          groups.set(group, above);
+          up.children.push(above);
+        }
+      }
+      nodes[i] = { task: i, group: null, children: [], depth: above.depth + 1, up: above, open: true };
+      above.children.push(nodes[i]);
+      made.push(nodes[i]);
+    }
+    return made;
+  }
+
+  grow(roots, top);
+  // What is left hangs in a circle, which no program makes: shown all the same.
+  for (let i = 0; i < tasks.count; i++) {
+    if (nodes[i]) continue;
+    children[tasks.parent[i]] = children[tasks.parent[i]].filter((n) => n !== i);
+    grow([i], top);
+  }
+
+  /** Every node, parents first. */
+  function* all() {
+    const waiting = [...top.children].reverse();
+    while (waiting.length) {
+      const node = waiting.pop();
+      yield node;
+      for (let n = node.children.length - 1; n >= 0; n--) waiting.push(node.children[n]);
+    }
+  }
+  const everything = [...all()];
+  for (const node of everything) node.below = 0;
+  top.below = 0;
+  for (const node of [...everything].reverse()) node.up.below += node.below + (node.task >= 0 ? 1 : 0);
+  return { top, nodes, everything };
+})();
+
+/** The tasks under a node, itself not among them. */
+function tasksBelow(node) {
+  const found = [];
+  const waiting = [...node.children];
+  while (waiting.length) {
+    const next = waiting.pop();
+    if (next.task >= 0) found.push(next.task);
+    for (const child of next.children) waiting.push(child);
+  }
+  return found;
+}
+
+/** What a closed node shows of the tasks in it; worked out when first asked for. */
+function summary(node) {
+  if (!node.summary) {
+    const members = tasksBelow(node);
+    const ends = (outcome) =>
+      Float64Array.from(members.filter((i) => tasks.outcome[i] === OUTCOME[outcome]), (i) => tasks.to[i]).sort();
+    node.summary = {
+      members,
+      ...alive(members),
+      from: members.reduce((least, i) => Math.min(least, tasks.from[i]), Infinity),
+      to: members.reduce((most, i) => Math.max(most, tasks.to[i]), -Infinity),
+      errors: ends("error"),
+      lints: Float64Array.from(members.flatMap((i) => [...lintsOf(i)].map((n) => lints.at[n]))).sort(),
+    };
+  }
+  return node.summary;
+}
+
+function nameOf(node) {
+  return node.task >= 0 ? tasks.name(node.task) || "(no name)" : node.group;
+}
+
+/** Opens what hides a node; true if anything had to be. */
+function reveal(node) {
+  let opened = false;
+  for (let up = node.up; up; up = up.up) {
+    opened ||= !up.open;
+    up.open = true;
+  }
+  return opened;
+}
+
+const MANY_ROWS = 400;
+const MANY_CHILDREN = 24;
+
+/** A large recording opens with its large groups closed: first the shape, then the tasks. */
+function foldLarge() {
+  if (tree.everything.length <= MANY_ROWS) return;
+  for (const node of tree.everything) {
+    node.open = !(node.children.length > MANY_CHILDREN && node.task < 0);
+  }
+}
