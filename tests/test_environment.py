@@ -16,7 +16,7 @@ from support.backends import REAL
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "CONTROL", "THREADS"):
         monkeypatch.delenv(f"KINGDOM_ASYNC_{name}", raising=False)
 
 
@@ -34,12 +34,12 @@ async def test_changes_nothing_where_no_variable_is_set() -> None:
 
 async def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in `KINGDOM_ASYNC_BACKEND= program`: the default, and no warning."""
-    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "CONTROL", "THREADS"):
         monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", "")
     before = _tokens()
     with ka.environment():
         assert _tokens() == before
-    assert read_settings() == Settings("asyncio", None, "off", None, None, None)
+    assert read_settings() == Settings("asyncio", None, "off", None, False, None, None)
 
 
 async def test_applies_threads_for_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ async def test_warns_where_another_backend_runs(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("BACKEND", "tokio"), ("TRACE", "on"), ("WATCHDOG", "soon"), ("THREADS", "0")],
+    [("BACKEND", "tokio"), ("TRACE", "on"), ("WATCHDOG", "soon"), ("CONTROL", "on"), ("THREADS", "0")],
 )
 async def test_refuses_what_run_refuses(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch

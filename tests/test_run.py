@@ -21,7 +21,7 @@ NAMES = "asyncio, asyncio+uvloop, trio"
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "CONTROL", "THREADS"):
         monkeypatch.delenv(f"KINGDOM_ASYNC_{name}", raising=False)
 
 
@@ -195,7 +195,7 @@ def test_the_argument_beats_the_variable(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """As shells and CI systems mean it."""
-    for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"):
+    for name in ("BACKEND", "TRACE", "WATCHDOG", "CONTROL", "THREADS"):
         monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", "")
     assert ka.run(which) == "asyncio"
 
@@ -278,6 +278,7 @@ BAD_TRACE = (
     "recording"
 )
 BAD_TIME = " is no time; use seconds, such as 0.5, or off"
+BAD_SWITCH = " is no switch; use 1 for on, 0 for off"
 BAD_THREADS = " is no number of threads; use 1 or more, such as 40"
 
 
@@ -292,6 +293,8 @@ BAD_THREADS = " is no number of threads; use 1 or more, such as 40"
         ("WATCHDOG", "-1", BAD_TIME),
         ("WATCHDOG", "nan", BAD_TIME),
         ("WATCHDOG", "inf", BAD_TIME),
+        ("CONTROL", "yes", BAD_SWITCH),
+        ("CONTROL", "2", BAD_SWITCH),
         ("THREADS", "0", BAD_THREADS),
         ("THREADS", "-3", BAD_THREADS),
         ("THREADS", "2.5", BAD_THREADS),
@@ -314,15 +317,21 @@ def test_a_bad_value_is_named(
         ("TRACE", "off"),
         ("TRACE", "life"),
         ("TRACE", "steps"),
-        ("TRACE", "life:/tmp/recording:1"),
+        ("TRACE", "life:recording:1"),
         ("WATCHDOG", "off"),
         ("WATCHDOG", "0.5"),
         ("WATCHDOG", "2"),
+        ("CONTROL", "0"),
+        ("CONTROL", "1"),
         ("THREADS", "1"),
     ],
 )
-def test_a_good_value_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_value_is_taken(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a word."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv(f"KINGDOM_ASYNC_{name}", value)
     assert ka.run(which) == "asyncio"
 

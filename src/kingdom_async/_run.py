@@ -10,7 +10,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType, TracebackType
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from ._arguments import name_of, refuse_async_generator, shown
 from ._backend import anyio_backend, current_backend
 from ._errors import OffloadError
 from ._interrupts import Interrupts
-from ._settings import Settings, read_settings
+from ._settings import Level, Settings, read_settings
 
 if sys.version_info >= (3, 11):
     from typing import TypeVarTuple, Unpack
@@ -128,8 +128,16 @@ class _Applied(AbstractContextManager[None]):
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.threads
+        self._level: Level = settings.trace
+        self._path = settings.trace_path
+        self._control = settings.control
+        self._tracing = ExitStack()
 
     def __enter__(self) -> None:
+        if self._level != "off" or self._control:
+            from .trace.programs import traced
+
+            self._tracing.enter_context(traced(self._level, self._path, control=self._control))
         if self._threads is not None:
             self._limiter = current_default_thread_limiter()
             self._before = self._limiter.total_tokens
@@ -143,6 +151,7 @@ class _Applied(AbstractContextManager[None]):
     ) -> None:
         if self._threads is not None:
             self._limiter.total_tokens = self._before
+        self._tracing.close()
 
 
 def _refuse_coroutine(func: object) -> None:
@@ -169,9 +178,10 @@ def _awaitable(func: object, answer: Awaitable[T]) -> Awaitable[T]:
 
 async def _observed(answer: Awaitable[T], name: str) -> T:
     """The program itself, as the first task that a recording sees."""
-    if _observe.observer is None or not isinstance(answer, Coroutine):
+    observer = _observe.observer
+    if observer is None or not isinstance(answer, Coroutine):
         return await answer
-    return await _observe.observer.adopted(answer, name)
+    return await observer.adopted(answer, name)
 
 
 def _refuse_nesting(func: Callable[..., object]) -> None:

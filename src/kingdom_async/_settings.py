@@ -10,12 +10,14 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from ._backend import choose_backend
 
 PREFIX = "KINGDOM_ASYNC_"
 
-_LEVELS = ("off", "life", "steps")
+Level: TypeAlias = Literal["off", "life", "steps"]
+_LEVELS: dict[str, Level] = {"off": "off", "life": "life", "steps": "steps"}
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,11 @@ class Settings:
     backend: str
     #: None where neither an argument nor the environment asked for a backend.
     asked: str | None
-    trace: str
+    trace: Level
     #: Where the recording goes, or None.
     trace_path: str | None
+    #: True to let other processes of this user look and record.
+    control: bool
     #: Seconds, or None for off.
     watchdog: float | None
     #: Tokens of the default thread limiter, or None to leave anyio's.
@@ -66,6 +70,7 @@ def read_settings(
         asked=backend or environ.get(f"{PREFIX}BACKEND") or None,
         trace=level,
         trace_path=path,
+        control=_read_control(*_variable("CONTROL", environ, "0")),
         watchdog=_read_watchdog(*_variable("WATCHDOG", environ, "off")),
         threads=_read_threads(*_variable("THREADS", environ, "")),
     )
@@ -75,14 +80,21 @@ def _variable(name: str, environ: Mapping[str, str], default: str) -> tuple[str,
     return f"{PREFIX}{name}", environ.get(f"{PREFIX}{name}") or default
 
 
-def _read_trace(name: str, value: str) -> tuple[str, str | None]:
-    level, _, path = value.partition(":")
-    if level not in _LEVELS or (level == "off" and path):
+def _read_trace(name: str, value: str) -> tuple[Level, str | None]:
+    asked, _, path = value.partition(":")
+    level = _LEVELS.get(asked)
+    if level is None or (level == "off" and path):
         raise ValueError(
             f"{name}={value!r} is no level of tracing; use one of {', '.join(_LEVELS)}, the "
             "last two with ':path' for a recording"
         )
     return level, path or None
+
+
+def _read_control(name: str, value: str) -> bool:
+    if value not in ("0", "1"):
+        raise ValueError(f"{name}={value!r} is no switch; use 1 for on, 0 for off")
+    return value == "1"
 
 
 def _read_watchdog(name: str, value: str) -> float | None:
@@ -106,7 +118,9 @@ def _read_threads(name: str, value: str) -> int | None:
 
 
 #: Every variable there is; a later part of the package adds its own here.
-VARIABLES = tuple(f"{PREFIX}{name}" for name in ("BACKEND", "TRACE", "WATCHDOG", "THREADS"))
+VARIABLES = tuple(
+    f"{PREFIX}{name}" for name in ("BACKEND", "TRACE", "WATCHDOG", "CONTROL", "THREADS")
+)
 
 
 def _warn_of_unknown(environ: Mapping[str, str], stacklevel: int) -> None:

@@ -9,32 +9,40 @@ import argparse
 import sys
 import sysconfig
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+from . import trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    0: all is well; 1: time ran out; 2: it was called wrongly; 130: Ctrl-C.
+    0: all is well; 1: time ran out, or a process cannot be asked; 2: it was called wrongly;
+    130: Ctrl-C.
     """
     try:
-        parser = _parser()
-        arguments = parser.parse_args(argv)
-        try:
-            from . import demo
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "rich":
-                raise
-            parser.error("the command needs rich; run: pip install 'kingdom_async[cli]'")
-        try:
-            return demo.main(arguments.path, arguments.backend, arguments.timeout)
-        except demo.UsageError as error:
-            parser.error(str(error))
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.command(arguments)
     except KeyboardInterrupt:
         # Pipes to worker processes complain when they are collected after their loop.
         sys.unraisablehook = lambda _: None
         print("kingdom-async: interrupted", file=sys.stderr)
         return 130
+    return code
+
+
+def _demo(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    try:
+        from . import demo
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "rich":
+            raise
+        parser.error("the command needs rich; run: pip install 'kingdom_async[cli]'")
+    try:
+        return demo.main(arguments.path, arguments.backend, arguments.timeout)
+    except demo.UsageError as error:
+        parser.error(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Read all Python files of a folder in threads and parse them in processes, "
         "through bounded queues, under a deadline; then say what is in them.",
     )
+    demo.set_defaults(command=partial(_demo, parser))
     demo.add_argument(
         "path",
         nargs="?",
@@ -66,4 +75,5 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="report what was found until then (default: %(default)s)",
     )
+    trace.add_to(commands)
     return parser

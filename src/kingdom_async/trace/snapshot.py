@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
 
 _FORMAT = "kingdom_async.trace/1"
+#: How many records are made text at a time.
+_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,22 @@ class Snapshot:
 
     def to_json(self) -> str:
         """The recording as text: one JSON object, each kind of record a list of rows."""
-        rows = {name: [_row(record) for record in getattr(self, name)] for name in _KINDS}
-        head = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.dumps({"format": _FORMAT, **head, **rows}, separators=(",", ":"))
+        return "".join(self.json_parts())
+
+    def json_parts(self) -> Iterator[str]:
+        """That text in parts, none of which holds up the program's other threads for long."""
+        names = [field.name for field in fields(self) if field.name not in _KINDS]
+        head = {"format": _FORMAT, **{name: getattr(self, name) for name in names}}
+        yield json.dumps(head, separators=(",", ":"))[:-1]
+        for name in _KINDS:
+            rows = getattr(self, name)
+            yield f',"{name}":['
+            for at in range(0, len(rows), _ROWS):
+                some = [_row(record) for record in rows[at : at + _ROWS]]
+                text = json.dumps(some, separators=(",", ":"))[1:-1]
+                yield f",{text}" if at else text
+            yield "]"
+        yield "}"
 
     @classmethod
     def from_json(cls, text: str) -> Snapshot:
