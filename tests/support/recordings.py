@@ -98,9 +98,7 @@ class Loop:
                     self.cancel(one, cause)
 
     def lint(self, kind: str, task: Task | None, place: str, message: str) -> None:
-        self.lints.append(
-            Lint(kind, task.serial if task else None, place, message, self.now)
-        )
+        self.lints.append(Lint(kind, task.serial if task else None, place, message, self.now))
 
     def run(self, seconds: float, *, most_steps: float = inf) -> None:
         end = _BEGAN + seconds
@@ -310,7 +308,9 @@ def service(*, level: str = "steps", dropped: Dropped = Dropped()) -> Snapshot:
     cause = "task 'main' with reason 'shutdown' at service.py:99 in main"
     loop.cancel(config, cause)
     place = "service.py:95 in main"
-    message = "task 'watch_config' was cancelled 0.25 s ago and goes on at config.py:22 in watch"
+    message = (
+        "task 'watch_config' was cancelled 0.25 s ago and goes on at config.py:22 in watch"
+    )
     loop.run(4.6)
     loop.lint("swallowed-cancellation", config, place, message)
     loop.current = main

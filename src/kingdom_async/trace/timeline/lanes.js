@@ -11,6 +11,7 @@ function drawRows() {
     flush();
     drawLinks();
     if (view.row >= 5) for (let place = first; place < last; place++) drawSigns(rows[place], yOf(place));
+    if (search.matches) veil(first, last);
   });
   if (view.row >= 9) for (let place = first; place < last; place++) drawName(rows[place], yOf(place));
   else drawOutline(first, last);
@@ -22,6 +23,14 @@ function drawBands(first, last) {
     const node = rows[place];
     const band = node === view.selected ? color.selected : node === view.hover ? color.hover : null;
     if (band && view.row >= 5) box(band, 0, yOf(place), view.width, tops[place + 1] - tops[place]);
+  }
+  flush();
+}
+
+/** While something is searched for, the rest stands back. */
+function veil(first, last) {
+  for (let place = first; place < last; place++) {
+    if (dimmed(rows[place])) box(color.veil, GUTTER, yOf(place), view.width - GUTTER, tops[place + 1] - tops[place]);
   }
   flush();
 }

@@ -80,12 +80,12 @@ function bodyRow(table, n) {
   const open = i < 0 ? null : () => select(tree.nodes[i]);
   const cells = table.columns.map(([title, value, content, kind]) => {
     const inside = content(n, value(n));
-    const shown = kind === "name" && open ? [el("button", { class: "link" }, ...inside)] : inside;
+    const shown = kind === "name" ? [el("button", { class: "link" }, ...inside)] : inside;
     return el("td", { class: kind ?? null, title: kind === "wide" || kind === "code" ? String(value(n)) : null }, ...shown);
   });
   const bad = current === "slow" && tasks.longest[n] >= LONG;
   if (bad) cells[4].classList.add("bad");
-  return el("tr", { "data-task": i, class: open ? "choice" : null, onclick: open ?? (() => show(lints.at[n] - END / 50, lints.at[n] + END / 50)) }, ...cells);
+  return el("tr", { "data-task": i, class: "choice", onclick: open ?? (() => show(lints.at[n] - END / 50, lints.at[n] + END / 50)) }, ...cells);
 }
 
 function markSelected() {

@@ -2,7 +2,7 @@
 
 const NAMES = [
   "panel", "raised", "line", "strong-line", "text", "muted", "accent", "wait", "step-1", "step-2", "step-3", "step",
-  "span", "span-edge", "span-text", "error", "cancelled", "ok", "running", "unknown", "lint", "selected", "hover", "hit", "curtain", "density",
+  "span", "span-edge", "span-text", "error", "cancelled", "ok", "running", "unknown", "lint", "selected", "hover", "hit", "curtain", "density", "veil",
 ];
 const color = {};
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Noto Sans", sans-serif';

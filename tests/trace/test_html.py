@@ -1,0 +1,442 @@
+"""The timeline: one page, drawn in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kingdom_async.trace.html import page
+from kingdom_async.trace.records import Dropped, Lint, Span, Step, TaskRecord
+from kingdom_async.trace.snapshot import Snapshot
+from support import recordings
+from support.browser import Browser, Shown, chromium
+
+HOSTILE = "</script><img src=x onerror=alert(1)>&lt;{{data}}\x1b[31m\u202e\ud800"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def service_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("service") / "service.html"
+    recordings.service().to_html(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("big") / "big.html"
+    recordings.big().to_html(path)
+    return path
+
+
+@pytest.fixture
+def service(browser: Browser, service_file: Path) -> Iterator[Shown]:
+    with browser.open(service_file) as shown:
+        yield shown
+
+
+@pytest.fixture
+def big(browser: Browser, big_file: Path) -> Iterator[Shown]:
+    with browser.open(big_file) as shown:
+        yield shown
+
+
+def hostile() -> Snapshot:
+    """A recording in which everything that has a name has a hostile one."""
+    text = HOSTILE
+    task = TaskRecord(
+        0, None, text, text, text, 0.0, 0.1, 0.5, "error", text, text, 0.1, 1, False
+    )
+    twin = replace(task, serial=1, parent=0)
+    other = replace(task, serial=2, parent=0)
+    return replace(
+        recordings.Loop(seed=0).snapshot(),
+        program=text,
+        python=text,
+        backend=text,
+        began=0.0,
+        ended=1.0,
+        tasks=(task, twin, other),
+        steps=(Step(0.1, 0.2, 0),),
+        spans=(Span(text, 0, 0.1, 0.3, "error", text),),
+        lints=(Lint(text, 0, text, text, 0.2),),
+    )
+
+
+def data_of(text: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json" id="recording">(.*?)</script>', text)
+    assert found
+    data: dict[str, object] = json.loads(found[1])
+    return data
+
+
+# --- the page as text ----------------------------------------------------------------------
+
+
+def test_page_names_no_other_address() -> None:
+    """Nothing in the page points to the network."""
+    text = page(recordings.service())
+    addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"'`]*", text))
+    assert addresses <= {"http://www.w3.org/2000/svg"}  # a name, never fetched
+
+
+def test_what_the_program_named_is_never_markup() -> None:
+    """A hostile name reaches the page as JSON that no parser sees a tag in."""
+    text = page(hostile())
+    assert "<img" not in text
+    assert text.count("</script>") == 2
+    assert "\u202e" not in text
+    text.encode()  # no half of a surrogate pair is left
+
+
+def test_huge_names_are_cut() -> None:
+    """A name of a megabyte does not make a page of one."""
+    snapshot = recordings.service()
+    huge = replace(snapshot.tasks[0], name="x" * 1_000_000)
+    text = page(replace(snapshot, tasks=(huge, *snapshot.tasks[1:])))
+    assert len(text) < len(page(snapshot)) + 1000
+    assert f"{'x' * 199}\\u2026" in text
+
+
+def test_times_that_are_no_numbers_are_unknown() -> None:
+    """A broken time costs that time only."""
+    snapshot = recordings.service()
+    broken = replace(snapshot.tasks[3], started=float("nan"), ended=float("inf"))
+    data = data_of(page(replace(snapshot, tasks=(broken,))))
+    assert data["tasks"]["started"] == [None]  # type: ignore[index]
+
+
+def test_large_recordings_are_compact() -> None:
+    """A step costs less than 20 bytes of page."""
+    text = page(recordings.big(tasks=1000, steps=20_000))
+    assert len(text) < 100_000 + 1000 * 100 + 20_000 * 20
+
+
+# --- in the browser ------------------------------------------------------------------------
+
+
+def test_page_draws_and_asks_for_nothing(service: Shown) -> None:
+    """It opens from a file, with no complaint and no request (`open` checks both)."""
+    assert service.colors() > 10
+    assert service.do("kingdom.counts")["tasks"] == len(recordings.service().tasks)
+
+
+def test_head_says_what_ran(service: Shown) -> None:
+    """Program, backend, Python, process, level, duration and counts stand at the top."""
+    head = service.text("header")
+    assert "python -m orders.service --port 8080" in head
+    for fact in ("trio", "Python 3.13.5", "pid 41277", "level steps", "4.61 s", "83 tasks"):
+        assert fact in head
+    assert re.search(r"4\s*failed", head)
+
+
+def test_drops_are_loud(browser: Browser, tmp_path: Path) -> None:
+    """What there was no room for is said at the top, in numbers; else nothing is."""
+    path = tmp_path / "dropped.html"
+    recordings.service(dropped=Dropped(tasks=12, steps=3400)).to_html(path)
+    with browser.open(path) as shown:
+        said = shown.text("[role=alert]").replace("\u202f", " ")
+        assert said.startswith("Dropped: 12 tasks, 3 400 steps.")
+
+
+def test_nothing_dropped_says_nothing(service: Shown) -> None:
+    """A complete recording has no warning."""
+    assert not service.page.is_visible("[role=alert]")
+
+
+def test_wheel_zooms_at_the_pointer(service: Shown) -> None:
+    """What is under the pointer stays there while the wheel turns."""
+    before = service.width()
+    spot = "kingdom.where('metrics', 2.5)"
+    service.do("kingdom.fitRows()")
+    at = service.do(spot)
+    box = service.page.locator("#timeline").bounding_box()
+    service.page.mouse.move(box["x"] + at["x"], box["y"] + at["y"])
+    service.page.mouse.wheel(0, -600)
+    service.page.wait_for_function("kingdom.visible().to < 4.6")
+    assert service.width() < before / 2
+    assert service.do(spot)["x"] == pytest.approx(at["x"], abs=1)
+
+
+def test_drag_pans_within_the_recording(service: Shown) -> None:
+    """Dragging moves the time; never past an end."""
+    service.do("kingdom.show(2, 3)")
+    box = service.page.locator("#timeline").bounding_box()
+    middle = box["x"] + 900, box["y"] + 200
+    service.page.mouse.move(*middle)
+    service.page.mouse.down()
+    service.page.mouse.move(middle[0] - 200, middle[1], steps=4)
+    service.frame()
+    assert service.visible()["from"] > 2.1
+    service.page.mouse.move(middle[0] - 200, middle[1])
+    service.page.mouse.up()
+    service.do("kingdom.show(-5, -4)")
+    assert service.visible()["from"] == 0
+
+
+def test_brush_zooms_to_a_part(service: Shown) -> None:
+    """A drag over the overview shows that part."""
+    box = service.page.locator("#overview").bounding_box()
+    service.page.mouse.move(box["x"] + 600, box["y"] + 20)
+    service.page.mouse.down()
+    service.page.mouse.move(box["x"] + 800, box["y"] + 20, steps=4)
+    service.page.mouse.up()
+    service.frame()
+    assert 0.5 < service.width() < 1.2
+
+
+def test_keys(service: Shown) -> None:
+    """Arrows pan and select, + - and 0 zoom, f goes to the task, Esc closes."""
+    service.press("+", "+")
+    zoomed = service.width()
+    assert zoomed < 3
+    before = service.visible()["from"]
+    service.press("ArrowRight")
+    assert service.visible()["from"] > before
+    service.press("ArrowDown", "ArrowDown", "ArrowDown")
+    assert service.do("kingdom.selected()") == "serve"
+    assert service.text("#said").startswith("serve, ok")
+    service.press("f")
+    assert service.width() == pytest.approx(4.61, abs=0.2)
+    rows = service.visible()["rows"]
+    service.press("Enter")
+    assert service.visible()["rows"] < rows - 60
+    service.press("Escape", "-")
+    assert service.do("kingdom.selected()") is None
+    service.press("Home")
+    assert service.width() == pytest.approx(4.61, abs=0.01)
+
+
+def test_search_finds_counts_and_jumps(service: Shown) -> None:
+    """/ and a part of a name: the matches are counted, and Enter goes from one to the next."""
+    service.press("/")
+    service.page.keyboard.type("LOAD_ord")
+    service.frame()
+    assert service.text("#hits") == "16 found"
+    service.press("Enter", "Enter")
+    assert service.text("#hits") == "2 of 16"
+    assert service.do("kingdom.selected()") == "load_order"
+    service.press("Escape")
+    assert service.text("#hits") == ""
+
+
+def test_search_opens_what_hides_a_match(service: Shown) -> None:
+    """A task in a closed group is found, and shown."""
+    service.do("kingdom.openAll(false)")
+    assert "amap(fetch)[3]" not in service.visible()["names"]
+    service.do("kingdom.find('fetch)[3]')")
+    service.do("kingdom.jump(1)")
+    assert "amap(fetch)[3]" in service.visible()["names"]
+
+
+def test_outcome_is_a_search(service: Shown) -> None:
+    """A press on "4 failed" goes to the first of them."""
+    service.page.click("#outcomes [data-outcome=error]")
+    service.frame()
+    assert service.text("#hits") == "1 of 4"
+    assert "failed: " in service.text("#details")
+
+
+def test_details_of_a_task(service: Shown) -> None:
+    """Everything that is known of a task, with links to its parent and its children."""
+    assert service.do("kingdom.select('metrics')")
+    details = service.text("#details")
+    for known in ("blocked-loop", "Held the loop", "Longest step", "412 ms", "First run after"):
+        assert known in details
+    assert "service.py:94 in main" in details
+    assert "Steps by length" in details
+    service.page.click("#details dl .link")
+    assert service.do("kingdom.selected()") == "main"
+
+
+def test_details_say_who_cancelled(service: Shown) -> None:
+    """A cancelled task's details name the cause."""
+    service.do("kingdom.find('is:cancelled')")
+    service.do("kingdom.jump(1)")
+    assert "deadline 'reply within 0.6 s'" in service.text("#details .cause")
+
+
+def test_click_on_a_row_selects_it(service: Shown) -> None:
+    """A click in the timeline shows the task under it."""
+    at = service.do("kingdom.where('serve', 1)")
+    box = service.page.locator("#timeline").bounding_box()
+    service.page.mouse.click(box["x"] + at["x"], box["y"] + at["y"])
+    assert service.do("kingdom.selected()") == "serve"
+
+
+def test_pointer_tells_what_is_under_it(service: Shown) -> None:
+    """Over the loop's row: who held it, and for how long."""
+    at = service.do("kingdom.where('main', 2.2)")
+    box = service.page.locator("#timeline").bounding_box()
+    service.page.mouse.move(box["x"] + at["x"], box["y"] + 38)
+    assert service.text("#tip") == "metrics\nheld the loop for 412 ms"
+
+
+def test_lints_come_first(service: Shown) -> None:
+    """A recording with lints opens with them; a click goes to the task."""
+    assert "blocked-loop" in service.text("#table")
+    service.page.click("#table tbody tr:first-child .link")
+    assert service.do("kingdom.selected()") == "metrics"
+
+
+def test_tables_sort(service: Shown) -> None:
+    """The slowest tasks by any column, both ways."""
+    service.page.click("#tab-slow")
+    service.page.click("#table th [data-title='Longest step']")
+    assert service.text("#table tbody tr:first-child .name") == "metrics"
+    assert service.page.get_attribute("#table th:nth-child(5)", "aria-sort") == "descending"
+    service.page.click("#table th [data-title='Longest step']")
+    assert service.text("#table tbody tr:first-child .name") != "metrics"
+
+
+def test_dark_follows_the_system_and_the_switch(browser: Browser, service_file: Path) -> None:
+    """Dark where the system is; the switch turns it over."""
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with browser.open(service_file, scheme="dark") as shown:
+        dark = shown.do(ground)
+        assert dark == "rgb(16, 19, 24)"
+        shown.page.click("#theme")
+        assert shown.do(ground) != dark
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_is_enough(browser: Browser, service_file: Path, scheme: str) -> None:
+    """Words have a contrast of 4.5 or more to each ground they stand on, signs 3 or more."""
+    with browser.open(service_file, scheme=scheme) as shown:
+        poor = shown.do("""() => {
+            const style = getComputedStyle(document.documentElement);
+            const light = (name) => {
+                const hex = style.getPropertyValue(name).trim().slice(1);
+                const [r, g, b] = [0, 2, 4].map((n) => parseInt(hex.slice(n, n + 2), 16) / 255)
+                    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const pairs = [["span-text", "span", 4.5], ["lint", "warn-ground", 4.5],
+                ["text", "warn-ground", 4.5], ["error", "bad-ground", 4.5], ["text", "hit", 4.5]];
+            for (const ground of ["ground", "panel", "hover", "selected"]) {
+                for (const ink of ["text", "muted", "accent", "error"])
+                    pairs.push([ink, ground, 4.5]);
+                for (const ink of ["ok", "cancelled", "running", "unknown", "lint", "step"])
+                    pairs.push([ink, ground, 3]);
+            }
+            return pairs.filter(([ink, ground, least]) => {
+                const [a, b] = [light(`--${ink}`), light(`--${ground}`)].sort((a, b) => b - a);
+                return (a + 0.05) / (b + 0.05) < least;
+            });
+        }""")
+        assert poor == []
+
+
+def test_every_control_has_a_name(service: Shown) -> None:
+    """Each button and field tells a screen reader what it is for."""
+    nameless = service.do("""() => [...document.querySelectorAll("button, input, canvas")]
+        .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim()))
+        .map((e) => e.id)""")
+    assert nameless == []
+
+
+def test_hostile_names_are_only_text(browser: Browser, tmp_path: Path) -> None:
+    """No name becomes an element, wherever it is shown."""
+    path = tmp_path / "hostile.html"
+    hostile().to_html(path)
+    with browser.open(path) as shown:
+        shown.press("ArrowDown")
+        shown.page.click("#tab-slow")
+        assert shown.do("document.querySelectorAll('img').length") == 0
+        assert "</script><img src=x onerror=alert(1)>" in shown.text("#details h2")
+        assert "\\x1b[31m\\u202e\\ud800" in shown.text("#details h2")
+
+
+@pytest.mark.parametrize("level", ["life", "steps"])
+def test_an_empty_recording_is_a_page(browser: Browser, tmp_path: Path, level: str) -> None:
+    """No tasks, no steps, no time: nothing is drawn, and nothing fails."""
+    path = tmp_path / "empty.html"
+    empty = recordings.Loop(seed=0).snapshot(level=level)
+    empty.to_html(path)
+    with browser.open(path) as shown:
+        shown.press("ArrowDown", "+", "f", "Enter")
+        assert "No tasks were recorded." in shown.text("#table")
+
+
+def test_parents_that_are_gone_or_in_a_circle(browser: Browser, tmp_path: Path) -> None:
+    """Each task has one row, whatever its parents."""
+    first = recordings.service().tasks[1]
+    tasks = [replace(first, serial=n, parent=p) for n, p in enumerate([99, 2, 1, 3, 2])]
+    path = tmp_path / "circle.html"
+    replace(recordings.service(), tasks=tuple(tasks), lints=()).to_html(path)
+    with browser.open(path) as shown:
+        shown.do("kingdom.openAll(true)")
+        assert shown.visible()["names"].count("serve") == 5
+
+
+def test_deep_trees_need_no_deep_stack(browser: Browser, tmp_path: Path) -> None:
+    """A chain of ten thousand tasks is drawn."""
+    first = recordings.service().tasks[1]
+    tasks = tuple(replace(first, serial=n, parent=n - 1 if n else None) for n in range(10_000))
+    path = tmp_path / "deep.html"
+    replace(recordings.service(), tasks=tasks, lints=(), spans=(), steps=()).to_html(path)
+    with browser.open(path) as shown:
+        assert shown.visible()["rows"] == 10_000
+
+
+# --- large recordings ----------------------------------------------------------------------
+
+
+def test_large_groups_open_closed(big: Shown) -> None:
+    """Ten thousand tasks are first shown as their groups."""
+    assert big.do("kingdom.counts.tasks") == 10_001
+    assert big.visible()["rows"] < 50
+
+
+def test_only_what_is_in_sight_is_drawn(big: Shown) -> None:
+    """With all rows open, a frame costs what its rows cost, not what all rows would."""
+    big.do("kingdom.openAll(true)")
+    assert big.visible()["rows"] > 10_000
+    big.do("kingdom.draw()")
+    assert big.do("kingdom.drawn.primitives") < 5000
+
+
+def test_drawing_is_bounded_by_pixels(big: Shown) -> None:
+    """All rows a pixel high over the whole time: steps of one pixel are drawn as one."""
+    big.do("kingdom.openAll(true)")
+    big.do("kingdom.fitRows()")
+    assert big.visible()["row"] == pytest.approx(1)
+    big.do("kingdom.draw()")
+    box = big.page.locator("#timeline").bounding_box()
+    assert big.do("kingdom.drawn.primitives") < box["width"] * box["height"] / 20
+
+
+def test_steps_in_one_pixel_are_one_box(browser: Browser, tmp_path: Path) -> None:
+    """A task of a hundred thousand steps draws no more boxes than there are pixels."""
+    first = replace(recordings.service().tasks[0], parent=None)
+    began, n = recordings.service().began, 100_000
+    steps = tuple(
+        Step(began + k * 4e-5, began + k * 4e-5 + 1e-5 * (k % 3), 0) for k in range(n)
+    )
+    path = tmp_path / "many.html"
+    snapshot = replace(
+        recordings.service(), tasks=(first,), steps=steps, spans=(), lints=(), lags=()
+    )
+    snapshot.to_html(path)
+    with browser.open(path) as shown:
+        shown.do("kingdom.draw()")
+        assert shown.do("kingdom.drawn.primitives") < 2 * 1440
+
+
+def test_finds_one_of_many(big: Shown) -> None:
+    """A search among ten thousand opens the group of the first and shows it."""
+    big.press("/")
+    big.page.keyboard.type("fetch)[77]")
+    big.press("Enter")
+    assert big.text("#hits") == "1 of 20"
+    assert "amap(fetch)[77]" in big.visible()["names"]
