@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .control import serve_control
 from .recorder import Thresholds
 from .recording import Recording
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
@@ -9,6 +10,7 @@ from .snapshot import Snapshot, load
 from .spans import instrument_task, span
 from .switch import recording, start, stop
 from .tree import tree
+from .watchdog import watchdog
 
 __all__ = [
     "Dropped",
@@ -23,8 +25,10 @@ __all__ = [
     "instrument_task",
     "load",
     "recording",
+    "serve_control",
     "span",
     "start",
     "stop",
     "tree",
+    "watchdog",
 ]
