@@ -52,7 +52,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/guard": set(),
         "trace/records": set(),
         "trace/stacks": set(),
-        "trace/loops": set(),
+        "trace/loops": {"trace/records"},
         "trace/snapshot": {"trace/records", "trace/html", "trace/perfetto"},
         "trace/html": {"trace/records", "trace/snapshot"},
         "trace/perfetto": {"trace/records", "trace/snapshot"},

@@ -18,6 +18,9 @@ from ._arguments import close_all
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: The argument in which what a tracer runs in place of a coroutine has that coroutine.
+TRACED = "traced_coroutine"
+
 
 class Given(Generic[C]):
     """The coroutines that a call was given: taken at its first step, or closed when dropped."""
@@ -38,9 +41,16 @@ class Given(Generic[C]):
 
 
 def close_unstarted(coros: Iterable[object]) -> None:
-    """Close those of *coros* whose task ended before its first step."""
-    for coro in coros:
+    """Close those of *coros* whose task ended before its first step.
+
+    With what a tracer runs in place of a coroutine, that coroutine is closed as well.
+    """
+    pending = list(coros)
+    while pending:
+        coro: Any = pending.pop()
         if isinstance(coro, CoroutineType) and getcoroutinestate(coro) == CORO_CREATED:  # pyright: ignore[reportUnknownArgumentType]
+            frame: Any = coro.cr_frame
+            pending.append(frame.f_locals.get(TRACED))
             coro.close()
 
 

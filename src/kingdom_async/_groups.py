@@ -70,8 +70,8 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancel the body and all tasks, as ``cancel_scope.cancel(reason)`` does."""
-        if _observe.observer is not None:
-            _observe.observer.cancelled(self, reason)
+        if (observer := _observe.observer) is not None:
+            observer.cancelled(self, reason)
         self._group.cancel_scope.cancel(reason)
 
     # --- starting tasks --------------------------------------------------------------
@@ -104,8 +104,8 @@ class TaskGroup(anyio.abc.TaskGroup):
             raise _not_async("start_soon", func, coro)
         if name is None:
             name = _name_of(func)
-        if _observe.observer is not None:
-            return self._create_observed(_observe.observer, coro, name, None, daemon)
+        if (observer := _observe.observer) is not None:
+            return self._create_observed(observer, coro, name, None, daemon)
         return self.create_task(coro, name=name, daemon=daemon)
 
     def create_task(
@@ -125,8 +125,9 @@ class TaskGroup(anyio.abc.TaskGroup):
                 sets is not seen there; default, the caller's.
             daemon: True for a task that does not keep the group open.
         """
-        if _observe.observer is not None and isinstance(coro, Coroutine):
-            return self._create_observed(_observe.observer, coro, name, context, daemon)
+        observer = _observe.observer  # another thread may set it to None at any time
+        if observer is not None and isinstance(coro, Coroutine):
+            return self._create_observed(observer, coro, name, context, daemon)
         try:
             handle = self._group.create_task(coro, name=name, context=context)
         except TypeError:
@@ -219,18 +220,26 @@ class TaskGroup(anyio.abc.TaskGroup):
                     coro = observer.child(coro, ticket)
                 return await coro
             except BaseException as error:
+                if observer is not None:
+                    observer.unstarted(ticket, error)
                 if heard is not None:
                     heard.append(error)
                 raise
 
         try:
             handle = await self._group.start(watched, *args, name=name, return_handle=True)
-        except get_cancelled_exc_class():
+        except get_cancelled_exc_class() as error:
+            if observer is not None:
+                observer.unstarted(ticket, error)
             # The caller was cancelled, and the task with it. What the task raised then, anyio
             # drops on asyncio; it is raised here, as on trio.
             if not heard or without(get_cancelled_exc_class(), heard[0]) is None:
                 raise
             failure = heard[0]
+        except BaseException:
+            if observer is not None and not heard:
+                observer.unspawned(self)
+            raise
         else:
             self._members.add(handle, daemon)
             return handle if return_handle else handle.start_value
@@ -254,8 +263,8 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        if _observe.observer is not None:
-            _observe.observer.opened(self)
+        if (observer := _observe.observer) is not None:
+            observer.opened(self)
         return self
 
     async def __aexit__(  # type: ignore[override]  # see "names bound in the block" in docs/design
@@ -265,16 +274,16 @@ class TaskGroup(anyio.abc.TaskGroup):
         traceback: TracebackType | None,
     ) -> bool | None:
         self._members.end_daemons_last()
-        if exc is not None and _observe.observer is not None:
-            _observe.observer.failed(self, exc)
+        if exc is not None and (observer := _observe.observer) is not None:
+            observer.failed(self, exc)
         try:
             if self._first:
                 return await self._members.leave_with_first(exc_type, exc, traceback)
             return await self._group.__aexit__(exc_type, exc, traceback)
         finally:
             self._members.forget()
-            if _observe.observer is not None:
-                _observe.observer.closed(self)
+            if (observer := _observe.observer) is not None:
+                observer.closed(self)
             del exc, traceback  # an error whose frames hold it is a reference cycle
 
 

@@ -54,6 +54,9 @@ class Observer(Protocol):
     def spawning(self, name: str, group: Group | None) -> Any:
         """The same in two parts; what is returned is the task's ticket for `child`."""
 
+    def unstarted(self, ticket: Any, error: BaseException) -> None:
+        """A task of which `spawning` was told ended with *error*, perhaps before `child`."""
+
     def child(self, coro: Coroutine[Any, Any, T], ticket: Any) -> Coroutine[Any, Any, T]:
         """What is returned runs in place of *coro*, in the task that was started."""
         ...

@@ -77,9 +77,9 @@ class _FailScope(PlainWith, AbstractContextManager[CancelScope]):
         self._scope = backend.create_cancel_scope(
             deadline=now + self._limit if self._delay else self._limit, shield=self._shield
         )
-        if _observe.observer is not None:
+        if (observer := _observe.observer) is not None:
             seconds = self._limit if self._delay else self._limit - now
-            _observe.observer.deadline_set(self._scope, seconds, self._reason)
+            observer.deadline_set(self._scope, seconds, self._reason)
         return self._scope.__enter__()
 
     def __exit__(
@@ -90,8 +90,8 @@ class _FailScope(PlainWith, AbstractContextManager[CancelScope]):
     ) -> bool | None:
         scope = self._scope
         assert scope is not None  # it was entered
-        if _observe.observer is not None:
-            _tell_left(_observe.observer, scope)
+        if (observer := _observe.observer) is not None:
+            _tell_left(observer, scope)
         caught = scope.__exit__(exc_type, exc, traceback)
         if scope.cancelled_caught and scope.deadline != math.inf:
             now = self._backend.current_time()
@@ -176,9 +176,9 @@ def _delayed(backend: type[AsyncBackend]) -> Any:
             if seconds != math.inf:
                 set_deadline(self, self._now() + seconds)
                 self._delay = math.inf
-            if _observe.observer is not None:
+            if (observer := _observe.observer) is not None:
                 left = get_deadline(self) - self._now() if seconds == math.inf else seconds
-                _observe.observer.deadline_set(self, left, None)
+                observer.deadline_set(self, left, None)
             return enter(self)
 
         def __exit__(
@@ -187,8 +187,8 @@ def _delayed(backend: type[AsyncBackend]) -> Any:
             exc: BaseException | None,
             traceback: TracebackType | None,
         ) -> Any:
-            if _observe.observer is not None:
-                _tell_left(_observe.observer, self)
+            if (observer := _observe.observer) is not None:
+                _tell_left(observer, self)
             return leave(self, exc_type, exc, traceback)
 
         @property

@@ -36,12 +36,16 @@ def watch(recorder: Recorder, loop: AsyncioLoop) -> Callable[[], None]:
 
 
 def _unwatch(timed: _Timed, recorder: Recorder) -> None:
-    global _timed
     timed.remove(recorder)
     if not timed.watched and Handle._run is timed.run:
-        Handle._run = timed.before  # type: ignore[method-assign, assignment]
-        if timed is _timed:
-            _timed = None
+        _put_back(timed)
+
+
+def _put_back(timed: _Timed) -> None:
+    global _timed
+    Handle._run = timed.before  # type: ignore[method-assign, assignment]
+    if timed is _timed:
+        _timed = None
 
 
 class _Timed:
@@ -72,10 +76,10 @@ class _Timed:
         before = self.before
         # Those of the one recorder that looks on; where none or several do, no account is
         # found at first, and `_untimed` is the way.
-        get_account: Callable[[int], Account | None] = _no_account
-        append: Callable[[tuple[float, float, int | None]], None]
+        get_account: Callable[[int], Account | None] = _nothing
+        append: Callable[[tuple[float, float, int | None]], None] = _nothing
         long_step: float
-        recorder: Recorder
+        recorder: Any = None
 
         def run(self: Any) -> None:
             # Written out, since this is paid for at each step of each task.
@@ -103,7 +107,8 @@ class _Timed:
 
         def look_at(*watched: tuple[Recorder, AsyncioLoop]) -> None:
             nonlocal get_account, append, long_step, recorder
-            get_account = _no_account
+            get_account = append = _nothing
+            recorder = None
             if len(watched) == 1:
                 recorder = watched[0][0]
                 append, long_step = recorder.store.steps.append, recorder.thresholds.long_step
@@ -115,6 +120,8 @@ class _Timed:
     def _untimed(self, handle: Any, owner: object, start: float, end: float) -> None:
         """Somebody held a loop, and has no account yet, or several."""
         self.was_called = True
+        if not self.watched and Handle._run is self.run:
+            _put_back(self)  # whoever had wrapped it has gone meanwhile
         for recorder, loop in self.watched:
             if loop.native is handle._loop:
                 account = _account_of(owner, recorder, start, end)
@@ -122,7 +129,7 @@ class _Timed:
                     recorder.step(start, end, account)
 
 
-def _no_account(_: int) -> None:
+def _nothing(_: object) -> None:
     return None
 
 
@@ -139,7 +146,10 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
         if owner.done():
             # It was the first step and the last one, too.
             ident, account = store.last_ended
-            return account if ident == id(owner) else None
+            if ident == id(owner):
+                return account
+            if recorder.unbegun and owner.cancelled():
+                return None  # one of ours, that never began
         return _met(owner, recorder)
     if end - start > _WORTH:
         recorder.callback_step(start, end, owner)
@@ -151,13 +161,6 @@ def _met(task: Any, recorder: Recorder) -> Account | None:
     native = described(task)
     if native.internal:
         return None
-    serial = recorder.meet(native)
-    if serial is None:
+    if recorder.meet(native) is None:
         return None
-    task.add_done_callback(partial(_done, recorder.store, serial))
     return recorder.store.accounts[id(task)]
-
-
-def _done(store: Any, serial: int, task: asyncio.Task[Any]) -> None:
-    outcome = "cancelled" if task.cancelled() else "unknown"
-    store.end(serial, id(task), outcome, is_in_step=False)

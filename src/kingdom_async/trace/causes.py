@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .loops import CORE
 from .stacks import line_of
-from .store import Life, Store
+from .store import LONGEST_NAME, Life, Store
 
 if TYPE_CHECKING:
     from anyio import CancelScope
@@ -25,6 +25,12 @@ _REASON = re.compile(r"; reason: (.*)\Z", re.DOTALL)
 _TRIO_TASK = re.compile(r"<Task '?(.*?)'? at 0x[0-9a-f]+>")
 
 
+class _Left(NamedTuple):
+    """What remains of the scope of a block that was left; a scope would keep its task alive."""
+
+    cancel_called: bool
+
+
 class Deadline:
     """A block of `fail_after` or its like that is open."""
 
@@ -32,17 +38,21 @@ class Deadline:
 
     def __init__(
         self,
-        scope: CancelScope,
+        scope: CancelScope | _Left,
         seconds: float,
         reason: str | None,
         code: CodeType | None,
         instruction: int,
     ) -> None:
-        self.scope = scope
+        self.scope: CancelScope | _Left = scope
         self.seconds = seconds
         self.reason = reason
         self.code = code
         self.instruction = instruction
+
+    def left(self) -> None:
+        """The block is left: only whether time had run out is still asked for."""
+        self.scope = _Left(is_called(self.scope))
 
     @property
     def place(self) -> str | None:
@@ -92,7 +102,7 @@ class _Said:
         text = str(error.args[0]) if error.args else ""
         if not text.startswith(_THROUGH_SCOPE):
             self.may_be_group = self.may_be_deadline = False
-            return f"Task.cancel({text!r})" if text else "Task.cancel()"
+            return f"Task.cancel({text[:LONGEST_NAME]!r})" if text else "Task.cancel()"
         by, reason = _BY_TASK.search(text), _REASON.search(text)
         if reason is not None and reason[1] == "deadline exceeded":
             self.may_be_group = False
@@ -128,4 +138,4 @@ def by_task(name: str, reason: str | None, place: str | None = None) -> str:
     if name.startswith(CORE):  # a group ends its daemons
         return "the end of its group"
     where = "" if place is None else f" at {place}"
-    return f"task {name!r}{where}" + ("" if reason is None else f": {reason}")
+    return f"task {name[:LONGEST_NAME]!r}{where}" + ("" if reason is None else f": {reason}")

@@ -13,10 +13,11 @@ from threading import get_ident
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from .._given import TRACED
 from .guard import report
 from .places import CORE_FILES, outside
 from .records import now
-from .store import Account, Block
+from .store import LONGEST_NAME, Account, Block
 
 if TYPE_CHECKING:
     from .._observe import Group
@@ -42,16 +43,21 @@ def make_wrapped(recorder: Recorder) -> Wrapped:
             return coro
         try:
             block: Block | None = group._seen
+            if block is None:  # it was opened before the recording began
+                block = group._seen = Block("TaskGroup", None, 0, 0, ())
             frame = sys._getframe(depth)
             if frame.f_code.co_filename in CORE_FILES:
                 frame = outside(frame)
-            parent = serials.get(identify() if block is None else block.host)
+            parent = serials.get(block.host or identify())
+            if len(name) > LONGEST_NAME:
+                name = name[:LONGEST_NAME]
             serial = store.spawned
             store.spawned = serial + 1
             live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
             recorder.expected = serial
             unbegun[serial] = wrapper = child(coro, serial)
         except Exception as error:
+            recorder.expected = None
             report("spawning", error)
             return coro
         return wrapper
@@ -68,15 +74,16 @@ def make_child(recorder: Recorder) -> Child:
     has_steps, late_first_run = recorder.has_steps, recorder.thresholds.late_first_run
     is_driven = has_steps and not loop.can_see_steps
 
-    async def child(coro: Coroutine[Any, Any, T], serial: int) -> T:
+    async def child(traced_coroutine: Coroutine[Any, Any, T], serial: int) -> T:
         task, account = 0, None
         try:
             unbegun.pop(serial, None)
             task = id(current_task())
-            if serial in live:  # else the recording is over
+            life = live.get(serial)
+            if life is not None:  # else the recording is over
                 serials[task] = serial
                 started[serial] = begun = now()
-                if begun - live[serial][5] > late_first_run:
+                if begun - life[5] > late_first_run:
                     recorder.began_late(serial)
                 if has_steps:
                     account = accounts.setdefault(task, Account(serial))
@@ -84,9 +91,9 @@ def make_child(recorder: Recorder) -> Child:
             report("first run", error)
         try:
             if is_driven and account is not None:
-                value: T = await _driven(coro, account, recorder)
+                value: T = await _driven(traced_coroutine, account, recorder)
             else:
-                value = await coro
+                value = await traced_coroutine
         except BaseException as error:
             recorder.failed(serial, task, error)
             raise
@@ -95,14 +102,15 @@ def make_child(recorder: Recorder) -> Child:
                 recorder.swallowed(serial)
             if has_steps:
                 recorder.succeeded(serial, task)
-            elif serial in live:
-                life = live.pop(serial)
-                ended.append((serial, life, started.pop(serial), now(), "ok", None, None, None))
-                del serials[task]
+            elif (life := live.pop(serial, None)) is not None:
+                first = started.pop(serial, None)
+                ended.append((serial, life, first, now(), "ok", None, None, None))
+                serials.pop(task, None)
         except Exception as error:
             report("exit", error)
         return value
 
+    assert child.__code__.co_varnames[0] == TRACED
     return child
 
 

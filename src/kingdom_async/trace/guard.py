@@ -29,7 +29,7 @@ def guarded(func: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return func(*args, **kwargs)
         except Exception as error:
-            report(func.__qualname__, error)
+            report(getattr(func, "__qualname__", type(func).__qualname__), error)
             return None
 
     return harmless

@@ -6,11 +6,13 @@ deadlines is the same for all recordings, and is kept here once.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from threading import get_ident
+from threading import RLock, get_ident
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ended = Callable[[BaseException | None], None]
+#: Who counted a task that is about to be spawned, and its serial there.
+Ticket = list[tuple[Recorder, "int | None"]]
 
 
 class Hub:
@@ -49,6 +53,8 @@ class Hub:
         #: Which recorder works for a recording, and what ends its work.
         self._at_work: dict[Recording, Recorder] = {}
         self._ends: dict[Recording, list[Callable[[], None]]] = {}
+        #: Held while any of these changes, for an instant.
+        self._changing = RLock()
         #: By ``id`` of the task: the deadlines around what it does now.
         self._deadlines: dict[int, list[Deadline]] = {}
 
@@ -56,45 +62,57 @@ class Hub:
 
     def begin(self, recording: Recording) -> None:
         """Record the loop that runs here; where none does, the next one that runs."""
-        try:
-            loop = current_loop()
-        except RuntimeError:
+        with self._changing:
             self.waiting = (*self.waiting, recording)
+        try:
+            current_loop()
+        except RuntimeError:
+            self._settle()
         else:
-            self._attach(recording, loop)
-        self._settle()
+            self.loop_runs()
 
     def end(self, recording: Recording) -> None:
         """Stop *recording*, and take every hook away that it needed."""
-        self.waiting = tuple(each for each in self.waiting if each is not recording)
-        self._detach(recording)
+        self._detach(recording, for_good=True)
         recording.stop()
         self._settle()
 
-    def _detach(self, recording: Recording) -> None:
-        self._at_work.pop(recording, None)
-        for end in self._ends.pop(recording, ()):
-            end()
+    def _detach(self, recording: Recording, *, for_good: bool = False) -> None:
+        with self._changing:
+            if for_good:
+                self.waiting = tuple(each for each in self.waiting if each is not recording)
+            recorder = self._at_work.pop(recording, None)
+            ends = self._ends.pop(recording, [])
+            if recorder is not None:
+                ends.append(partial(self._drop, recorder))
+        for end in ends:
+            guarded(end)()
 
     @guarded
     def loop_runs(self) -> None:
         """A loop runs in this thread: it is what waiting recordings were waiting for."""
-        waiting, self.waiting = self.waiting, ()
+        with self._changing:
+            waiting, self.waiting = self.waiting, ()
         for recording in waiting:
-            self._attach(recording, current_loop())
+            self._attach(recording)
+            if not recording.is_on:  # it was ended meanwhile, by another thread
+                self._detach(recording)
         self._settle()
 
-    def _attach(self, recording: Recording, loop: Any) -> None:
+    @guarded
+    def _attach(self, recording: Recording) -> None:
+        loop: Any = current_loop()
         recorder = recording.attach(loop)
-        self.recorders = (*self.recorders, recorder)
-        self._at_work[recording] = recorder
-        ends = self._ends[recording] = [monitor.add(Sampler(recorder, self._deadlines))]
-        ends.append(lambda: self._drop(recorder))
+        ends: list[Callable[[], None]] = []
+        with self._changing:
+            self.recorders = (*self.recorders, recorder)
+            self._at_work[recording] = recorder
+            self._ends[recording] = ends
+        ends.append(monitor.add(Sampler(recorder, self._deadlines)))
         if loop.backend == "trio":
             from .instrument import watch as watch_trio
 
-            end_watch = watch_trio(recorder, loop)
-            ends.append(lambda: _in_loop(loop, end_watch))
+            ends.append(partial(_in_loop, loop, watch_trio(recorder, loop)))
         elif recorder.has_steps and loop.can_see_steps:
             from .asyncio_steps import watch as watch_asyncio
 
@@ -102,17 +120,20 @@ class Hub:
         recorder.sweep()
 
     def _drop(self, recorder: Recorder) -> None:
+        with self._changing:
+            self.recorders = tuple(each for each in self.recorders if each is not recorder)
         if get_ident() == recorder.loop.thread:
             recorder.sweep()
-        self.recorders = tuple(each for each in self.recorders if each is not recorder)
+        _in_loop(recorder.loop, recorder.unfollow)
 
     def _settle(self) -> None:
-        _observe.observer = self if self.recorders or self.waiting else None
-        self.__dict__.pop("wrapped", None)
-        if len(self.recorders) == 1 and not self.waiting:  # the short way
-            self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign, assignment]
-        if _observe.observer is None:
-            self._deadlines.clear()
+        with self._changing:
+            _observe.observer = self if self.recorders or self.waiting else None
+            self.__dict__.pop("wrapped", None)
+            if len(self.recorders) == 1 and not self.waiting:  # the short way
+                self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign, assignment]
+            if _observe.observer is None:
+                self._deadlines.clear()
 
     def recorders_of(self, recording: Recording | None) -> list[Recorder]:
         """Who works for *recording*; for None, all that work."""
@@ -138,26 +159,34 @@ class Hub:
             coro = recorder.wrapped(coro, name, group, depth + 1)
         return coro
 
-    def spawning(self, name: str, group: Group | None) -> list[tuple[Recorder, int | None]]:
+    @guarded
+    def spawning(self, name: str, group: Group | None) -> Ticket:
         if self.waiting:
             self.loop_runs()
         return [(recorder, recorder.spawning(name, group)) for recorder in self.recorders]
 
+    @guarded
     def unspawned(self, group: Group) -> None:
         for recorder in self.recorders:
             recorder.unspawned(recorder.expected)
 
+    @guarded
+    def unstarted(self, ticket: Ticket | None, error: BaseException) -> None:
+        for recorder, serial in ticket or ():
+            if serial is not None:
+                recorder.unstarted(serial, error)
+
     def child(
-        self, coro: Coroutine[Any, Any, T], ticket: list[tuple[Recorder, int | None]]
+        self, coro: Coroutine[Any, Any, T], ticket: Ticket | None
     ) -> Coroutine[Any, Any, T]:
-        for recorder, serial in ticket:
+        for recorder, serial in ticket or ():
             if serial is not None:
                 coro = recorder.child(coro, serial)
         return coro
 
     @guarded
     def opened(self, group: Group) -> None:
-        here = self._here()
+        here = self._here() or self._newly_here()
         if here is None:
             return
         host = here.loop.identify()
@@ -201,7 +230,7 @@ class Hub:
 
     @guarded
     def deadline_set(self, scope: CancelScope, seconds: float, reason: str | None) -> None:
-        here = self._here()
+        here = self._here() or self._newly_here()
         if here is not None:
             deadline = Deadline(scope, seconds, reason, *caller(sys._getframe(1)))
             self._deadlines.setdefault(here.loop.identify(), []).append(deadline)
@@ -209,22 +238,24 @@ class Hub:
     @guarded
     def deadline_left(self, scope: CancelScope, late: float) -> None:
         here = self._here()
-        if here is None:
-            return
-        task = here.loop.identify()
+        task = 0 if here is None else here.loop.identify()
+        if task not in self._deadlines:  # its recording is over, and another one is on
+            found = (each for each, all_ in [*self._deadlines.items()] if _has(all_, scope))
+            task = next(found, 0)
         around = self._deadlines.get(task, [])
         left = [deadline for deadline in around if deadline.scope is scope]
         for deadline in left:
             around.remove(deadline)
+            deadline.left()
         if not around:
             self._deadlines.pop(task, None)
         for recorder in self.recorders:
-            if late > recorder.thresholds.deadline_overrun and recorder.loop is here.loop:
+            if late > recorder.thresholds.deadline_overrun and recorder.is_here():
                 for deadline in left:
                     recorder.overran(task, deadline, late)
 
     def called(self, name: str) -> Ended:
-        spans = [recorder.span(name) for recorder in self.recorders if recorder.is_here()]
+        spans = self._spans(name) or ()
 
         def ended(error: BaseException | None) -> None:
             for end in spans:
@@ -233,17 +264,32 @@ class Hub:
 
         return ended
 
+    @guarded
+    def _spans(self, name: str) -> list[Ended | None]:
+        return [recorder.span(name) for recorder in self.recorders if recorder.is_here()]
+
     # --- small questions ---------------------------------------------------------------
 
     def adopted(self, coro: Coroutine[Any, Any, T], name: str) -> Coroutine[Any, Any, T]:
         """The task that calls is to run *coro*, and is the core's own from here on."""
-        for recording, recorder in list(self._at_work.items()):
-            if not recorder.loop.runs():  # a run that is over; this is the next one
-                self._detach(recording)
-                self.waiting = (*self.waiting, recording)
+        return self.child(coro, self._adopting(name))
+
+    @guarded
+    def _adopting(self, name: str) -> Ticket:
+        self._leave_what_is_over()
         if self.waiting:
             self.loop_runs()
-        return self.child(coro, [(each, each.adopting(name)) for each in self.recorders])
+        return [(each, each.adopting(name)) for each in self.recorders]
+
+    def _leave_what_is_over(self) -> None:
+        """Recordings of a run that is over wait for the next one."""
+        for recording, recorder in [*self._at_work.items()]:
+            if not recorder.loop.runs():
+                self._detach(recording)
+                recorder.lost()
+                with self._changing:
+                    if recording.is_on:
+                        self.waiting = (*self.waiting, recording)
 
     def recorder_here(self) -> Recorder | None:
         """The recorder of the loop in this thread, or else the only one there is."""
@@ -254,7 +300,18 @@ class Hub:
 
     def _here(self) -> Recorder | None:
         """A recorder of the loop that runs in this thread."""
-        return next((each for each in self.recorders if each.is_here()), None)
+        for each in self.recorders:
+            if each.is_here() and each.loop.is_current():
+                return each
+        return None
+
+    def _newly_here(self) -> Recorder | None:
+        """A recorder of the loop that runs here, and was not known to."""
+        if any(each.is_here() for each in self.recorders):
+            self._leave_what_is_over()
+        if self.waiting:
+            self.loop_runs()
+        return self._here()
 
     def _name_of(self, task: int) -> str | None:
         here = self._here()
@@ -274,12 +331,20 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: If none does.
     """
-    backend = current_backend()
+    try:
+        backend = current_backend()
+    except RuntimeError:  # in a callback of asyncio's, where no task runs
+        loop = type(asyncio.get_running_loop()).__module__
+        backend = "asyncio+uvloop" if loop.startswith("uvloop") else "asyncio"
     if backend == "trio":
         from .instrument import TrioLoop
 
         return TrioLoop()
     return AsyncioLoop(backend)
+
+
+def _has(deadlines: list[Deadline], scope: CancelScope) -> bool:
+    return any(deadline.scope is scope for deadline in deadlines)
 
 
 def _in_loop(loop: Any, func: Callable[[], None]) -> None:

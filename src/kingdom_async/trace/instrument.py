@@ -69,6 +69,15 @@ class TrioLoop:
             self.identify() in self.cancelled and trio.current_effective_deadline() == -math.inf
         )
 
+    def is_current(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def when_done(self, native: object, tell: object) -> None:
+        return None  # task_exited is called for each
+
     def runs(self) -> bool:
         try:
             self._token.run_sync_soon(int)

@@ -9,11 +9,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
 from threading import get_ident
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import ref
+
+import anyio
+
+if TYPE_CHECKING:
+    from .records import Outcome
 
 #: How the names of the tasks begin that a task group of ours starts for its own ends.
 CORE = "TaskGroup: "
+#: What asyncio itself runs in tasks, once the program is over.
+_SHUTDOWN = "BaseEventLoop.shutdown_"
 
 
 class NativeTask(NamedTuple):
@@ -71,6 +81,19 @@ class Loop(Protocol):
         """True until the loop has ended; from any thread."""
         ...
 
+    def is_current(self) -> bool:
+        """True where it is the loop that runs here."""
+        ...
+
+    def when_done(
+        self, native: Any, tell: Callable[[Outcome], object]
+    ) -> Callable[[], object] | None:
+        """Have *tell* called when that task has ended; returns what takes that back.
+
+        None where the end of every task is seen anyway.
+        """
+        ...
+
     def is_cancelled(self, native: Any) -> bool:
         """True if somebody cancels that task, as the loop knows; from any thread."""
         ...
@@ -110,7 +133,20 @@ class AsyncioLoop:
         return 0 if task is None else id(task)
 
     def tasks(self) -> list[NativeTask]:
-        return [described(task) for task in asyncio.all_tasks(self.native)]
+        parents = self._parents()
+        found: list[NativeTask] = []
+        for task in asyncio.all_tasks(self.native):
+            native = described(task)
+            found.append(native._replace(parent=parents.get(native.ident, 0)))
+        return found
+
+    def _parents(self) -> dict[int, int]:
+        """Who holds the group of whom; asyncio does not know, anyio does, and only in here."""
+        if get_ident() != self.thread:
+            return {}
+        with suppress(Exception):  # in a callback anyio does not answer
+            return {task.id: task.parent_id or 0 for task in anyio.get_running_tasks()}
+        return {}
 
     def call(self, func: Callable[[], object]) -> None:
         self.native.call_soon_threadsafe(func)
@@ -120,6 +156,28 @@ class AsyncioLoop:
 
     def runs(self) -> bool:
         return self.native.is_running()
+
+    def is_current(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.native
+        except RuntimeError:
+            return False
+
+    def when_done(
+        self, native: asyncio.Task[Any], tell: Callable[[Outcome], object]
+    ) -> Callable[[], object]:
+        def done(task: asyncio.Task[Any]) -> None:
+            # Not by task.exception(): asyncio reports an error that nobody has asked for.
+            tell("cancelled" if task.cancelled() else "unknown")
+
+        native.add_done_callback(done, context=Context())  # it keeps none of the caller's
+        weakly = ref(native)
+
+        def forget() -> None:
+            if (task := weakly()) is not None:
+                task.remove_done_callback(done)
+
+        return forget
 
     def is_cancelled(self, native: asyncio.Task[Any]) -> bool:
         return sys.version_info >= (3, 11) and native.cancelling() > 0
@@ -139,5 +197,11 @@ def tasks_of(loop: Loop) -> list[NativeTask]:
 
 def described(task: asyncio.Task[Any]) -> NativeTask:
     """What a tracer wants to know of a task of asyncio's."""
-    name = task.get_name()
-    return NativeTask(id(task), name, task.get_coro(), 0, name.startswith(CORE), task)
+    try:
+        name = str(task.get_name())
+    except Exception:  # a task of somebody's own making
+        name = type(task).__name__
+    coro = task.get_coro()
+    ends_loop = getattr(coro, "__qualname__", "").startswith(_SHUTDOWN)
+    internal = name.startswith(CORE) or ends_loop
+    return NativeTask(id(task), name, coro, 0, internal, task)

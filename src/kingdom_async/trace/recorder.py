@@ -9,29 +9,30 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from anyio import get_cancelled_exc_class
 
 from .._failures import without
+from .._given import close_unstarted
 from .causes import Deadline, cause_of
 from .children import make_child, make_wrapped
 from .guard import guarded
 from .places import outside, spawner
 from .records import now
-from .store import Account, Block, Life, Store
+from .store import LONGEST_NAME, Account, Block, Life, Store, copied
 
 if TYPE_CHECKING:
     from .._observe import Group
     from .loops import Loop, NativeTask
-    from .records import TaskRecord
+    from .records import Outcome, TaskRecord
 
 T = TypeVar("T")
-
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,12 @@ class Recorder:
         self.failures = [] if failures is None else failures
         #: The serial of the task that is being spawned, for what sees the native task.
         self.expected: int | None = None
+        #: The ``id`` of the native task that was ours from some point on.
+        self._adopted = 0
         #: Children that have not begun; they may be cancelled before they do.
         self.unbegun: dict[int, Coroutine[Any, Any, object]] = {}
+        #: By serial, of the tasks of others: what takes back the request to be told of the end.
+        self._followed: dict[int, Callable[[], object]] = {}
         self._thread = loop.thread
         #: What runs in place of a coroutine, in a task that `spawning` has counted.
         self.child = make_child(self)
@@ -110,16 +115,20 @@ class Recorder:
             return None
         store = self.store
         block: Block | None = None if group is None else group._seen
-        parent = store.serials.get(self.loop.identify() if block is None else block.host)
+        host = 0 if block is None else block.host
+        parent = store.serials.get(host or self.loop.identify())
         frame = outside(sys._getframe(2))
         self.expected = serial = store.spawned
         store.spawned = serial + 1
+        name = name[:LONGEST_NAME]
         store.live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
         return serial
 
     @guarded
     def unspawned(self, serial: int | None) -> None:
         """That task could not be spawned."""
+        if get_ident() != self._thread:
+            return
         self.expected = None
         if serial is not None and self.store.live.pop(serial, None) is not None:
             self.unbegun.pop(serial, None)
@@ -130,13 +139,26 @@ class Recorder:
         """The task that calls is ours from here on; None if it is another loop's."""
         if get_ident() != self._thread:
             return None
-        task = self.loop.identify()
+        self._adopted = task = self.loop.identify()
         serial = self.store.serials.get(task)
         if serial is None:
             return self.spawning(name, None)
         life = Life(*self.store.live[serial])
-        self.store.live[serial] = tuple(life._replace(name=name, spawned=now(), foreign=False))
+        life = life._replace(name=name[:LONGEST_NAME], spawned=now(), foreign=False)
+        self.store.live[serial] = tuple(life)
         return serial
+
+    @guarded
+    def unstarted(self, serial: int, error: BaseException) -> None:
+        """That task is over; unless it has begun, in which case it has said so itself."""
+        raw = self.store.live.get(serial)
+        if raw is None or serial in self.store.started:
+            return
+        if is_cancellation(error):
+            cause = cause_of(error, Life(*raw), self.store)
+            self.store.end(serial, self.loop.identify(), "cancelled", None, cause)
+        else:
+            self.store.end(serial, self.loop.identify(), "error", type(error).__name__)
 
     @guarded
     def began_late(self, serial: int) -> None:
@@ -166,7 +188,7 @@ class Recorder:
         self._look_for_waits(serial, task)
         if isinstance(error, GeneratorExit):  # dropped, by a loop that was closed
             store.end(serial, task, "unknown", is_in_step=in_step)
-        elif without(get_cancelled_exc_class(), error) is None:
+        elif is_cancellation(error):
             cause = cause_of(error, life, store)
             store.end(serial, task, "cancelled", None, cause, is_in_step=in_step)
         else:
@@ -179,11 +201,13 @@ class Recorder:
     @guarded
     def closed(self, block: Block) -> None:
         """A group was left: its children that never began were cancelled before they did."""
-        for serial, child in list(self.unbegun.items()):
+        for serial, child in [*self.unbegun.items()]:
             raw = self.store.live.get(serial)
-            if raw is None or raw[1] is block:
-                del self.unbegun[serial]
-                _close_unbegun(child)
+            if raw is None:
+                self.unbegun.pop(serial, None)
+            elif raw[1] is block:
+                self.unbegun.pop(serial, None)
+                close_unstarted([child])
                 self.store.end(serial, 0, "cancelled", None, block.cause or "Task.cancel()")
 
     # --- steps -------------------------------------------------------------------------
@@ -213,6 +237,8 @@ class Recorder:
 
     def _look_for_waits(self, serial: int, task: int) -> None:
         account = self.store.accounts.get(task)
+        if task == self._adopted:  # its first step began before it was ours
+            return
         if account is None or account.steps > (not self.loop.can_see_steps):
             return
         held = now() - self.store.started.get(serial, math.inf)
@@ -230,13 +256,14 @@ class Recorder:
     def span(self, name: str) -> Callable[[BaseException | None], None]:
         """Begin a span in the task that calls; what is returned ends it."""
         store = self.store
-        number = store.add_span(name, store.serials.get(self.loop.identify()))
+        task = store.serials.get(self.loop.identify())
+        number = store.add_span(str(name)[:LONGEST_NAME], task)
 
         @guarded
         def ended(error: BaseException | None) -> None:
             if error is None:
                 store.end_span(number, "ok", None)
-            elif without(get_cancelled_exc_class(), error) is None:
+            elif is_cancellation(error):
                 store.end_span(number, "cancelled", None)
             else:
                 store.end_span(number, "error", type(error).__name__)
@@ -256,16 +283,34 @@ class Recorder:
     def meet(self, task: NativeTask, spawned: float | None = None) -> int:
         """Note a task that the core did not start; returns its serial."""
         store = self.store
+        before = store.serials.get(task.ident)
+        if before is not None:  # one whose end went unseen had the same id
+            store.end(before, task.ident, "unknown", is_in_step=False)
         serial = store.spawned
         store.spawned = serial + 1
         parent = store.serials.get(task.parent)
         code, instruction = (None, 0) if spawned is None else spawner(sys._getframe(1))
-        name = task.name[:_LONGEST_NAME]
+        name = task.name[:LONGEST_NAME]
         store.live[serial] = (name, None, parent, code, instruction, spawned, True)
         store.serials[task.ident] = serial
         if self.has_steps:
             store.accounts[task.ident] = Account(serial)
+        forget = self.loop.when_done(task.native, partial(self._done, serial, task.ident))
+        if forget is not None:
+            self._followed[serial] = forget
         return serial
+
+    @guarded
+    def _done(self, serial: int, ident: int, outcome: Outcome) -> None:
+        """A task of others has ended, as its loop says."""
+        self._followed.pop(serial, None)
+        self.store.end(serial, ident, outcome, is_in_step=False)
+
+    @guarded
+    def unfollow(self) -> None:
+        """Leave nothing with the tasks of others; in the loop's thread."""
+        while self._followed:
+            self._followed.popitem()[1]()
 
     @guarded
     def sweep(self) -> None:
@@ -273,23 +318,43 @@ class Recorder:
         tasks = self.loop.tasks()
         for task in tasks:
             is_known = task.internal or task.ident in self.store.serials
-            if not is_known and has_begun(task.coro):  # one of ours is known once it has
+            # One of ours is known once it has begun.
+            is_known = is_known or task.ident == self._adopted
+            if not is_known and (not self.unbegun or has_begun(task.coro)):
                 self.meet(task)
+        for task in tasks:
+            self._find_parent(task)
         alive = {task.ident for task in tasks}
         for ident, serial in list(self.store.serials.items()):
             if ident not in alive:
                 self.store.end(serial, ident, "unknown", is_in_step=False)
 
+    def _find_parent(self, task: NativeTask) -> None:
+        """It may have been met before its parent was, or where that was not known."""
+        store = self.store
+        serial, parent = store.serials.get(task.ident), store.serials.get(task.parent)
+        raw = None if serial is None or parent is None else store.live.get(serial)
+        if serial is not None and raw is not None and raw[2] is None and raw[6]:
+            store.live[serial] = tuple(Life(*raw)._replace(parent=parent))
+
+    @guarded
+    def lost(self) -> None:
+        """The run is over, and with it every task that is still thought to live."""
+        idents = {serial: ident for ident, serial in copied(self.store.serials.items())}
+        for serial in copied(self.store.live):
+            self.store.end(serial, idents.get(serial, 0), "unknown", is_in_step=False)
+        self.unbegun.clear()
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """True if *error* says of a task that it was cancelled, and nothing else."""
+    try:
+        cancelled: type[BaseException] = get_cancelled_exc_class()
+    except Exception:  # no task runs here
+        cancelled = CancelledError
+    return without(cancelled, error) is None
+
 
 def has_begun(coro: object) -> bool:
     """False for a coroutine that has not run yet."""
     return not inspect.iscoroutine(coro) or inspect.getcoroutinestate(coro) != "CORO_CREATED"
-
-
-def _close_unbegun(child: Coroutine[Any, Any, object]) -> None:
-    """Close a child that never began, and what it was to run, so that neither is missed."""
-    frame = getattr(child, "cr_frame", None)
-    coro: Any = None if frame is None else frame.f_locals.get("coro")
-    child.close()
-    if not has_begun(coro):
-        coro.close()

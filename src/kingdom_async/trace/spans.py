@@ -34,8 +34,8 @@ class span(AbstractContextManager[None]):  # reads as a statement
         self._ends: list[Callable[[BaseException | None], None]] = []
 
     def __enter__(self) -> None:
-        if _observe.observer is not None:
-            self._ends.append(_observe.observer.called(str(self._name)))
+        if (observer := _observe.observer) is not None:
+            self._ends.append(observer.called(self._name))
 
     def __exit__(
         self,

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 #: Rings of which a program fills one only when it is ill.
 _LINTS, _LAGS = 1024, 4096
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 
 
 class Block:
@@ -227,10 +227,15 @@ class Store:
         all_steps = self.all_steps + sum(a.steps for a in copied(self.accounts.values()))
         return Dropped(
             tasks=max(0, self.spawned - self.never - len(self.live) - len(self.ended)),
-            steps=max(0, all_steps - len(self.steps)),
+            # A step that is under way is counted before it is written.
+            steps=max(0, all_steps - len(self.steps)) if _is_full(self.steps) else 0,
             spans=max(0, self.all_spans - len(self.open_spans) - len(self.spans)),
             lints=max(0, self.all_lints - len(self.lints)),
         )
+
+
+def _is_full(ring: deque[Any]) -> bool:
+    return len(ring) == ring.maxlen
 
 
 def _record(
@@ -247,7 +252,7 @@ def _record(
     return TaskRecord(
         serial=serial,
         parent=life.parent,
-        name=life.name[:_LONGEST_NAME],
+        name=life.name[:LONGEST_NAME],
         place=life.place,
         group=None if life.block is None else life.block.label,
         spawned=life.spawned,
