@@ -166,7 +166,7 @@ class Answers:
         shown = rows(tasks, recorder, str(filter)[:200], is_blocked=is_blocked)
         try:
             ordered = shown.ordered(sort, descending=bool(descending))
-        except KeyError:
+        except (KeyError, TypeError):
             raise Refused(f"sort must be the name of a column, not {sort!r:.50}") from None
         if type(limit) is not int or not 0 < limit <= 1000:
             raise Refused(f"limit must be 1 to 1000 rows, not {limit!r:.50}")

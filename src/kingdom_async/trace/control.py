@@ -99,7 +99,7 @@ class _Server:
         except BaseException:
             self._socket.close()
             raise
-        self._clients: dict[socket.socket, Thread] = {}
+        self._clients: dict[Thread, socket.socket] = {}
         self._is_closing = threading.Event()
         self._thread = Thread(target=self._accept, name="kingdom_async control", daemon=True)
 
@@ -122,19 +122,22 @@ class _Server:
         self._wake.send(b".")
         if self._thread.ident is not None:
             self._thread.join()
+        for client in self._clients.values():
+            with suppress(OSError):  # who is still asking need not be waited for
+                client.shutdown(socket.SHUT_RD)
         end = time.monotonic() + _FAREWELL
-        for client, thread in tuple(self._clients.items()):
+        for thread, client in self._clients.items():
             thread.join(max(0.0, end - time.monotonic()))
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-        for thread in tuple(self._clients.values()):
+        for thread in self._clients:
             thread.join(_FAREWELL)
         for each in (self._socket, self._wake, self._woken):
             each.close()
 
     def forget(self) -> None:
         """We are in a fork: the threads are not here, and the sockets are the parent's."""
-        for each in (self._socket, self._wake, self._woken, *self._clients):
+        for each in (self._socket, self._wake, self._woken, *self._clients.values()):
             with suppress(OSError):
                 each.close()
 
@@ -161,31 +164,29 @@ class _Server:
             if not is_same_user(client):
                 client.close()
                 continue
+            for done in [each for each in self._clients if not each.is_alive()]:
+                del self._clients[done]
             thread = Thread(
                 target=self._serve, args=(client,), name="kingdom_async client", daemon=True
             )
             is_welcome = len(self._clients) < MOST_CLIENTS
             if is_welcome:
-                self._clients[client] = thread
                 with suppress(RuntimeError):  # no thread can be started, for now
                     thread.start()
+                    self._clients[thread] = client
                     continue
-                del self._clients[client]
             with client, suppress(OSError):
                 client.setblocking(False)
                 client.send(_line(f'"error":"{MOST_CLIENTS} others are served; try again"'))
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(Exception), client:
-            try:
-                parts = self._answer(client)
-                first = next(parts)  # may take as long as a recording
-                end = time.monotonic() + _TIME_TO_TAKE
-                for part in chain((first,), parts):
-                    client.settimeout(max(0.001, end - time.monotonic()))
-                    client.sendall(part)
-            finally:
-                self._clients.pop(client, None)
+            parts = self._answer(client)
+            first = next(parts)  # may take as long as a recording
+            end = time.monotonic() + _TIME_TO_TAKE
+            for part in chain((first,), parts):
+                client.settimeout(max(0.001, end - time.monotonic()))
+                client.sendall(part)
 
     def _answer(self, client: socket.socket) -> Iterator[bytes]:
         try:
