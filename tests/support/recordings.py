@@ -15,6 +15,7 @@ from typing import TypeAlias
 from kingdom_async.trace.records import Dropped, Lag, Lint, Outcome, Span, Step, TaskRecord
 from kingdom_async.trace.snapshot import Snapshot
 
+_NOTHING = Dropped()
 _BEGAN = 5000.0
 _EPOCH = 1_790_000_000.0 - _BEGAN
 
@@ -111,7 +112,7 @@ class Loop:
                 self._step(task)
         self.now = max(self.now, end)
 
-    def snapshot(self, *, level: str = "steps", dropped: Dropped = Dropped()) -> Snapshot:
+    def snapshot(self, *, level: str = "steps", dropped: Dropped = _NOTHING) -> Snapshot:
         return Snapshot(
             backend="trio",
             level=level,
@@ -299,7 +300,7 @@ class Service:
         self.loop.spans.append(Span(name, task.serial, start, self.loop.now, outcome, error))
 
 
-def service(*, level: str = "steps", dropped: Dropped = Dropped()) -> Snapshot:
+def service(*, level: str = "steps", dropped: Dropped = _NOTHING) -> Snapshot:
     """Five seconds of a service with every outcome, spans, lints and a blocked loop."""
     loop = Loop(seed=4)
     main = loop.spawn("main", None, None, Service(loop).main())

@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kingdom_async.trace.html import page
 from kingdom_async.trace.records import Dropped, Lint, Span, Step, TaskRecord
-from kingdom_async.trace.snapshot import Snapshot
 from support import recordings
 from support.browser import Browser, Shown, chromium
+
+if TYPE_CHECKING:
+    from kingdom_async.trace.snapshot import Snapshot
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&lt;{{data}}\x1b[31m\u202e\ud800"
 
@@ -145,6 +148,7 @@ def test_drops_are_loud(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "dropped.html"
     recordings.service(dropped=Dropped(tasks=12, steps=3400)).to_html(path)
     with browser.open(path) as shown:
+        assert shown.page.is_visible("[role=alert]")
         said = shown.text("[role=alert]").replace("\u202f", " ")
         assert said.startswith("Dropped: 12 tasks, 3 400 steps.")
 
@@ -322,7 +326,8 @@ def test_contrast_is_enough(browser: Browser, service_file: Path, scheme: str) -
                 return 0.2126 * r + 0.7152 * g + 0.0722 * b;
             };
             const pairs = [["span-text", "span", 4.5], ["lint", "warn-ground", 4.5],
-                ["text", "warn-ground", 4.5], ["error", "bad-ground", 4.5], ["text", "hit", 4.5]];
+                ["error", "bad-ground", 4.5], ["text", "warn-ground", 4.5],
+                ["text", "hit", 4.5]];
             for (const ground of ["ground", "panel", "hover", "selected"]) {
                 for (const ink of ["text", "muted", "accent", "error"])
                     pairs.push([ink, ground, 4.5]);

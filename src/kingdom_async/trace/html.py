@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ _SCRIPTS = (
     "input",
     "main",
 )
+
+_ASSETS = files("kingdom_async.trace") / "timeline"
 
 _TICK = 1e-7  # seconds; every time is a whole number of these, as whole numbers are short
 _LONGEST_NAME = 200
@@ -67,7 +70,7 @@ def page(snapshot: Snapshot) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files(__package__) / "timeline" / name).read_text(encoding="utf-8")
+    return (_ASSETS / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
@@ -158,7 +161,8 @@ def _steps(snapshot: Snapshot) -> dict[str, Any]:
     steps = sorted(snapshot.steps, key=lambda step: step.start)
     starts = _ticks((step.start for step in steps), snapshot.began)
     ends = _ticks((step.end for step in steps), snapshot.began)
-    known = [(a, b, step.task) for a, b, step in zip(starts, ends, steps) if a is not None]
+    columns = zip(starts, ends, steps, strict=True)
+    known = [(a, b, step.task) for a, b, step in columns if a is not None]
     return {
         "after": _distances([start for start, _, _ in known]),
         "length": [0 if end is None else max(0, end - start) for start, end, _ in known],
@@ -167,7 +171,7 @@ def _steps(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _distances(values: Sequence[int]) -> list[int]:
-    return [b - a for a, b in zip([0, *values], values)]
+    return [b - a for a, b in pairwise((0, *values))]
 
 
 def _spans(snapshot: Snapshot, texts: _Texts) -> dict[str, Any]:

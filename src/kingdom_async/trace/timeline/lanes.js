@@ -146,7 +146,7 @@ function drawSpans(i, y) {
       box(color["span-edge"], left, top + height - tall, Math.max(1, right - left - 1), tall);
       continue;
     }
-    const at = y + view.row - 3 + spans.lane[n] * lane;
+    const at = y + view.row - 2 + spans.lane[n] * lane;
     const failed = spans.outcome[n] === OUTCOME.error;
     box(failed ? color.error : color["span-edge"], left, at, Math.min(2, right - left), lane - 1);
     if (right - left > 2) box(color.span, left + 2, at, right - left - 2, lane - 1);

@@ -105,7 +105,7 @@ function drawPointer() {
   if (!pointer || pointer.x < GUTTER || pointer.x > GUTTER + plotWidth()) return;
   box(color.muted, Math.round(pointer.x), RULER, 1, view.height - RULER);
   flush();
-  const words = moment(timeAt(pointer.x), spacing() / 100);
+  const words = moment(timeAt(pointer.x), spacing() / 100, spacing());
   const font = `600 11px ${FONT}`;
   ink.font = font;
   const width = ink.measureText(words).width + 12;

@@ -14,10 +14,10 @@ function duration(seconds) {
   return `${value.toFixed(digits)} ${name}`;
 }
 
-/** A moment of the recording, with as many digits as a step of *precision* needs. */
-function moment(seconds, precision) {
-  const unit = precision >= 0.1 ? 1 : precision >= 1e-4 ? 1e-3 : 1e-6;
-  const digits = Math.max(0, Math.min(3, -Math.floor(Math.log10(precision / unit) + 1e-9)));
+/** A moment, with as many digits as steps of *precision* need, in a unit that fits *steps*. */
+function moment(seconds, precision, steps = precision) {
+  const unit = steps >= 0.1 ? 1 : steps >= 1e-4 ? 1e-3 : 1e-6;
+  const digits = Math.max(0, Math.min(4, -Math.floor(Math.log10(precision / unit) + 1e-9)));
   const name = unit === 1 ? "s" : unit === 1e-3 ? "ms" : "µs";
   return `${grouped(seconds / unit, digits)} ${name}`;
 }
