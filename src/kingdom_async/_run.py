@@ -131,6 +131,7 @@ class _Applied(AbstractContextManager[None]):
         self._level: Level = settings.trace
         self._path = settings.trace_path
         self._control = settings.control
+        self._watchdog = settings.watchdog
         self._tracing = ExitStack()
 
     def __enter__(self) -> None:
@@ -138,6 +139,10 @@ class _Applied(AbstractContextManager[None]):
             from .trace.programs import traced
 
             self._tracing.enter_context(traced(self._level, self._path, control=self._control))
+        if self._watchdog is not None:
+            from .trace.watchdog import of_program
+
+            self._tracing.enter_context(of_program(self._watchdog))
         if self._threads is not None:
             self._limiter = current_default_thread_limiter()
             self._before = self._limiter.total_tokens
@@ -151,7 +156,16 @@ class _Applied(AbstractContextManager[None]):
     ) -> None:
         if self._threads is not None:
             self._limiter.total_tokens = self._before
+        if exc is not None:
+            _tell_recordings(exc)
         self._tracing.close()
+
+
+def _tell_recordings(error: BaseException) -> None:
+    """An error leaves the program; a recording may be there that saves what led to it."""
+    hub = sys.modules.get("kingdom_async.trace.hub")
+    if hub is not None:
+        hub.hub.crashed(error)
 
 
 def _refuse_coroutine(func: object) -> None:

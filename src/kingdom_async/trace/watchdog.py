@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
+from threading import get_ident
 from time import process_time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,8 +39,8 @@ _LINES = 30
 _INSTALLED = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
-#: The functions of event loops and their runners, below which a callback's own frames begin.
-_BELOW = frozenset({"_run_once", "unrolled_run", "_run", "run", "run_until_complete"})
+#: How the names of functions begin that run a loop: a callback's own frames are inside them.
+_BELOW = ("_run", "run", "unrolled_run")
 
 
 @contextmanager
@@ -71,6 +72,25 @@ def watchdog(seconds: float, *, recording: Recording | None = None) -> Generator
     finally:
         end()
         dog.leave()
+
+
+#: The threads in which the environment's watchdog is on.
+_on: set[int] = set()
+
+
+@contextmanager
+def of_program(seconds: float) -> Generator[None]:
+    """The watchdog that the environment asks for; one, where run() and environment() do."""
+    thread = get_ident()
+    if thread in _on:
+        yield
+        return
+    _on.add(thread)
+    try:
+        with watchdog(seconds):
+            yield
+    finally:
+        _on.discard(thread)
 
 
 def _checked(seconds: Any) -> float:
@@ -142,12 +162,13 @@ class Watchdog:
             if self._told is None and at - ping.sent >= self._seconds:
                 self._report(ping)
         else:
-            if ping is not None and ping.answered is not None and not lost:
-                self._answered(ping, ping.answered - ping.sent)
-            elif held >= self._seconds:
+            if ping is not None and ping.answered is not None:
+                held = max(held, self._answered(ping, ping.answered - ping.sent - lost))
+            if held >= self._seconds:
                 self._report_held(held)
             self._send()
-        return self._next(at)
+        self._due = at + self._every
+        return self._due
 
     def leave(self) -> None:
         """The watch is over; a blockage that was told of ends with it."""
@@ -163,12 +184,6 @@ class Watchdog:
             return 0.0, 0.0
         return (0.0, late) if used < late / 2 else (late, 0.0)
 
-    def _next(self, at: float) -> float:
-        self._due = at + self._every
-        if self._ping is not None and self._told is None:
-            self._due = min(self._due, max(at, self._ping.sent) + self._seconds)
-        return self._due
-
     def _send(self) -> None:
         self._ping = None
         if self._loop.is_idle():
@@ -183,12 +198,13 @@ class Watchdog:
             return
         self._ping = ping
 
-    def _answered(self, ping: _Ping, seconds: float) -> None:
-        self._note(Lag(ping.sent, seconds))
-        if self._told is not None:
-            self._free(ping)
-        elif seconds >= self._seconds:
-            self._report_held(seconds)
+    def _answered(self, ping: _Ping, seconds: float) -> float:
+        """Note how long it took; returns the seconds that nobody was told of."""
+        self._note(Lag(ping.sent, max(0.0, seconds)))
+        if self._told is None:
+            return seconds
+        self._free(ping)
+        return 0.0
 
     def _note(self, lag: Lag) -> None:
         for recorder in self._recorders():
@@ -282,7 +298,7 @@ def _own_frames(stack: list[FrameType]) -> list[FrameType]:
     """The frames of a callback: those inside the last one of a loop."""
     for index in range(len(stack) - 1, -1, -1):
         code = stack[index].f_code
-        if code.co_name in _BELOW and is_library(code.co_filename):
+        if code.co_name.startswith(_BELOW) and is_library(code.co_filename):
             return stack[index + 1 :]
     return stack
 

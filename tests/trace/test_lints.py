@@ -1,0 +1,690 @@
+"""Each kind of lint, where it is found and where it must not be.
+
+Rule: those that are sampled are looked for by hand, at times that are made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+import sniffio
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+
+import kingdom_async as ka
+from kingdom_async import trace
+from kingdom_async.trace import guard
+from kingdom_async.trace.hub import hub
+from kingdom_async.trace.lints import Sampler
+from kingdom_async.trace.monitor import monitor
+from support.backends import asyncio_only
+from support.turns import settle
+
+Look = Callable[[float], None]
+KINDS = (
+    "blocked-loop",
+    "cancelled-but-alive",
+    "deadline-overrun",
+    "late-first-run",
+    "leaking",
+    "long-step",
+    "never-yielded",
+    "spinning",
+    "stuck",
+    "swallowed-cancellation",
+)
+
+#: asyncio counts cancellations since 3.11 only.
+needs_counts = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="asyncio does not count cancellations before 3.11"
+)
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> Iterator[Look]:
+    """Looks at all tasks, so many seconds after the test began; nobody else does."""
+    monkeypatch.setattr(monitor, "add", lambda job: lambda: None)
+    samplers: list[Sampler] = []
+    began = trace.records.now()
+
+    def look(seconds: float) -> None:
+        if not samplers:
+            samplers.extend(Sampler(each, hub._deadlines) for each in hub.recorders)
+        for sampler in samplers:
+            sampler.tick(began + seconds)
+
+    yield look
+    samplers.clear()
+
+
+def found(recording: trace.Recording, kind: str) -> list[str]:
+    assert kind in KINDS
+    return [lint.message for lint in recording.lints if lint.kind == kind]
+
+
+def hold(seconds: float) -> None:
+    """Hold the loop."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+async def cleaned_up_late(done: anyio.Event) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await done.wait()
+
+
+# --- while it happens ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", [0.04, 0.0])
+async def test_long_step(held: float) -> None:
+    """A task that holds the loop too long in one step is named; short ones are not."""
+    thresholds = trace.Thresholds(long_step=0.02, late_first_run=9)
+
+    async def parse() -> None:
+        await checkpoint()
+        hold(held)
+        await checkpoint()
+
+    with trace.recording("steps", thresholds=thresholds) as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(parse, name="parser")
+    messages = found(recording, "long-step")
+    if held:
+        (message,) = [each for each in messages if "'parser'" in each]
+        assert message.startswith("task 'parser' (test_lints.py:")
+        assert "held the loop for 0.0" in message
+    else:
+        assert not messages
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_long_step_of_a_callback() -> None:
+    """On asyncio's own loops a callback that holds the loop is found as well."""
+    with trace.recording("steps", thresholds=trace.Thresholds(long_step=0.02)) as recording:
+        asyncio.get_running_loop().call_soon(hold, 0.04)
+        await settle(3)
+    assert [each[:26] for each in found(recording, "long-step")] == [
+        "a callback held the loop f"
+    ]
+
+
+@pytest.mark.parametrize("yields", [False, True])
+async def test_never_yielded(yields: bool) -> None:
+    """A task that works all its life in one step is named; one that gives way is not."""
+    thresholds = trace.Thresholds(never_yielded=0.02)
+
+    async def work() -> None:
+        hold(0.03)
+        if yields:
+            await checkpoint()
+
+    with trace.recording("steps", thresholds=thresholds) as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(work, name="worker")
+    messages = found(recording, "never-yielded")
+    assert len(messages) == (not yields)
+    assert all("task 'worker' (test_lints.py:" in each for each in messages)
+    assert all("never let go of it" in each for each in messages)
+
+
+@pytest.mark.parametrize("held", [0.04, 0.0])
+async def test_late_first_run(held: float) -> None:
+    """A task that waits long for its first step is named; one that begins soon is not."""
+    thresholds = trace.Thresholds(late_first_run=0.02)
+    with trace.recording(thresholds=thresholds) as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(checkpoint, name="waits")
+            hold(held)
+    messages = found(recording, "late-first-run")
+    assert len(messages) == bool(held)
+    assert all("task 'waits' (test_lints.py:" in each for each in messages)
+
+
+@needs_counts
+async def test_swallowed_cancellation() -> None:
+    """A task that catches its cancellation and ends well is named; trio shows it by steps."""
+
+    async def deaf() -> None:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            pass
+
+    with trace.recording("steps") as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(deaf, name="deaf")
+            await settle()
+            group.cancel()
+    (message,) = found(recording, "swallowed-cancellation")
+    assert message.startswith("task 'deaf' (test_lints.py:")
+
+
+@needs_counts
+async def test_no_swallowed_cancellation() -> None:
+    """A block that was cancelled and left, or a cancellation that went on, is none."""
+
+    async def hears() -> None:
+        with ka.move_on_after(0):
+            await anyio.sleep_forever()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anyio.sleep_forever()
+        await ka.with_timeout(0, anyio.sleep_forever(), default=None)
+
+    async def ends() -> None:
+        await anyio.sleep_forever()
+
+    with trace.recording("steps") as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(hears)
+            group.start_soon(ends)
+            await settle()
+            group.cancel()
+    assert found(recording, "swallowed-cancellation") == []
+
+
+@pytest.mark.parametrize("held", [0.04, 0.0])
+async def test_deadline_overrun(held: float) -> None:
+    """A block that is left long after its deadline is named, with the line of the block."""
+
+    async def cleans_up() -> None:
+        with ka.fail_after(0, reason="loading"):
+            try:
+                await anyio.sleep_forever()
+            finally:
+                hold(held)
+
+    thresholds = trace.Thresholds(deadline_overrun=0.02)
+    with (
+        trace.recording(thresholds=thresholds) as recording,
+        pytest.raises(ka.DeadlineExceeded),
+    ):
+        async with ka.TaskGroup(errors="first") as group:
+            group.start_soon(cleans_up, name="cleaner")
+    messages = found(recording, "deadline-overrun")
+    assert len(messages) == bool(held)
+    assert all("task 'cleaner' (test_lints.py:" in each for each in messages)
+    assert all("deadline 'loading' of 0 s" in each for each in messages)
+
+
+# --- found by looking ----------------------------------------------------------------------
+
+
+def by_group(scope: anyio.CancelScope, group: ka.TaskGroup) -> None:
+    group.cancel("enough")
+
+
+def by_scope_of_group(scope: anyio.CancelScope, group: ka.TaskGroup) -> None:
+    group.cancel_scope.cancel()
+
+
+def by_deadline(scope: anyio.CancelScope, group: ka.TaskGroup) -> None:
+    scope.deadline = anyio.current_time()
+
+
+@pytest.mark.parametrize("cancel", [by_group, by_scope_of_group, by_deadline])
+async def test_cancelled_but_alive(
+    look: Look, cancel: Callable[[anyio.CancelScope, ka.TaskGroup], None]
+) -> None:
+    """A task that lives on after a cancellation is named once, with its line; not its host."""
+    done = anyio.Event()
+    with trace.recording() as recording, ka.move_on_after(1e9) as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(cleaned_up_late, done, name="late")
+            await settle()
+            look(0)
+            cancel(scope, group)
+            with anyio.CancelScope(shield=True):
+                await settle()
+            look(1)
+            look(1.9)
+            assert found(recording, "cancelled-but-alive") == []
+            look(2)
+            look(3)
+            done.set()
+    (message,) = found(recording, "cancelled-but-alive")
+    assert "task 'late' (test_lints.py:" in message
+    assert " in cleaned_up_late) is alive 1 s after its cancellation (" in message
+    assert message.endswith("): await done.wait()")
+
+
+async def test_no_cancelled_but_alive(look: Look) -> None:
+    """Tasks that nobody cancels are left alone, and so are those that end."""
+    done = anyio.Event()
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(done.wait)
+            inner = group.start_soon(anyio.sleep_forever)
+            await settle()
+            look(0)
+            inner.cancel()
+            with ka.move_on_after(0):
+                await anyio.sleep_forever()
+            await settle()
+            look(10)
+            look(20)
+            done.set()
+    assert found(recording, "cancelled-but-alive") == []
+
+
+@needs_counts
+@asyncio_only
+async def test_a_native_cancellation_that_is_not_heard(look: Look) -> None:
+    """`asyncio.Task.cancel` of a task of the core's counts too."""
+    done, tasks = anyio.Event(), list[Any]()
+
+    async def work() -> None:
+        tasks.append(asyncio.current_task())
+        await cleaned_up_late(done)
+
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(work, name="late")
+            await settle()
+            tasks.pop().cancel()
+            await settle()
+            look(0)
+            look(2)
+            done.set()
+    (message,) = found(recording, "cancelled-but-alive")
+    assert "task 'late'" in message
+    assert "(by its loop)" in message
+
+
+class Full:
+    """A queue without room."""
+
+    def __init__(self) -> None:
+        self.queue: ka.Queue[int] = ka.Queue(1)
+        self.queue.put_nowait(1)
+
+    async def wait(self) -> None:
+        with suppress(ka.QueueClosed):
+            await self.queue.put(2)
+
+    def free(self) -> None:
+        self.queue.drain()
+        self.queue.close()
+
+
+class Held:
+    """Something that is taken, and waited for with ``async with``."""
+
+    def __init__(self, scarce: Any, give_back: Callable[[], None]) -> None:
+        self.scarce = scarce
+        self.free = give_back
+
+    async def wait(self) -> None:
+        async with self.scarce:
+            pass
+
+
+class Stream:
+    """A memory stream without room."""
+
+    def __init__(self) -> None:
+        self.send, self.receive = anyio.create_memory_object_stream[int](1)
+        self.send.send_nowait(1)
+
+    async def wait(self) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await self.send.send(2)
+
+    def free(self) -> None:
+        self.receive.close()
+        self.send.close()
+
+
+def lock() -> Held:
+    made = anyio.Lock()
+    made.acquire_nowait()
+    return Held(made, made.release)
+
+
+def semaphore() -> Held:
+    made = anyio.Semaphore(0)
+    return Held(made, made.release)
+
+
+def limiter() -> Held:
+    made, other = ka.Limiter(1, name="database"), object()
+    made.acquire_on_behalf_of_nowait(other)
+    return Held(made, lambda: made.release_on_behalf_of(other))
+
+
+def native_lock() -> Held:
+    if sniffio.current_async_library() == "asyncio":
+        made: Any = asyncio.Semaphore(0)
+        return Held(made, made.release)
+    import trio
+
+    made = trio.Semaphore(0)
+    return Held(made, made.release)
+
+
+class Condition:
+    """A condition that nobody tells of."""
+
+    def __init__(self) -> None:
+        self.condition = anyio.Condition()
+
+    async def wait(self) -> None:
+        async with self.condition:
+            await self.condition.wait()
+
+    def free(self) -> None:
+        self.condition.acquire_nowait()
+        self.condition.notify_all()
+        self.condition.release()
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lock, "a lock"),
+        (semaphore, "a semaphore"),
+        (native_lock, "a semaphore"),
+        (limiter, "a token of a limiter"),
+        (Condition, "a condition"),
+        (Full, "room in a queue"),
+        (Stream, "room in a queue"),
+    ],
+)
+async def test_stuck(look: Look, make: Callable[[], Any], what: str) -> None:
+    """A task that waits long for what others hold is named once, with the line."""
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            scarce = make()
+            group.start_soon(scarce.wait, name="waits")
+            await settle()
+            look(0)
+            look(29)
+            assert found(recording, "stuck") == []
+            look(30)
+            look(40)
+            scarce.free()
+            await settle()
+    (message,) = found(recording, "stuck")
+    assert message.startswith("task 'waits' (test_lints.py:")
+    assert f" in wait) has waited 30 s for {what}: " in message
+    assert message.rpartition(": ")[2].startswith(("await self.", "async with self."))
+
+
+async def test_stuck_anew(look: Look) -> None:
+    """Each wait is measured by itself, and a second one that is too long is told again."""
+    semaphore = anyio.Semaphore(0)
+
+    async def waits() -> None:
+        for _ in range(3):
+            await semaphore.acquire()
+
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(waits)
+            await settle()
+            look(0)
+            semaphore.release()
+            await settle()
+            look(29)
+            look(31)
+            assert found(recording, "stuck") == []
+            look(60)
+            assert len(found(recording, "stuck")) == 1
+            semaphore.release()
+            await settle()
+            look(61)
+            look(100)
+            semaphore.release()
+    assert len(found(recording, "stuck")) == 2
+
+
+async def test_not_stuck(look: Look) -> None:
+    """Waiting for work, for an event, for time or for children is what tasks do."""
+    done: anyio.Event = anyio.Event()
+    queue: ka.Queue[int] = ka.Queue(1)
+    send, receive = anyio.create_memory_object_stream[int](0)
+
+    async def holds_group() -> None:
+        async with ka.TaskGroup() as inner:
+            inner.start_soon(done.wait)
+
+    waits: list[Callable[[], Awaitable[object]]] = [
+        done.wait,
+        queue.get,
+        receive.receive,
+        anyio.sleep_forever,
+        holds_group,
+    ]
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            for wait in waits:
+                group.start_soon(wait)  # type: ignore[arg-type]
+            await settle()
+            look(0)
+            look(1000)
+            done.set()
+            group.cancel()
+    send.close()
+    receive.close()
+    assert found(recording, "stuck") == []
+
+
+async def test_leaking(look: Look) -> None:
+    """A line whose tasks grow in number at each look is named once; it may do it again."""
+    with trace.recording(thresholds=trace.Thresholds(leaking=10)) as recording:
+        async with ka.TaskGroup() as group:
+            for second in range(20):
+                for _ in range(2):
+                    group.start_soon(anyio.sleep_forever)
+                await settle(3)
+                look(second)
+            group.cancel()
+    (message,) = found(recording, "leaking")
+    assert message.startswith("18 live tasks were spawned at test_lints.py:")
+    assert message.endswith(
+        "in test_leaking, and there are more at each look: 2 were there 8 looks ago"
+    )
+    assert recording.lints[0].task is None
+
+
+@pytest.mark.parametrize(("first", "more", "every"), [(5, 1, 2), (200, 0, 1), (0, 1, 3)])
+async def test_not_leaking(look: Look, first: int, more: int, every: int) -> None:
+    """Many tasks that are not more at each look, and growing ones that are few, are none."""
+    with trace.recording(thresholds=trace.Thresholds(leaking=10)) as recording:
+        async with ka.TaskGroup() as group:
+            for second in range(30):
+                for _ in range(more if second % every == 0 else 0):
+                    group.start_soon(anyio.sleep_forever)
+                for _ in range(first if second == 0 else 0):
+                    group.start_soon(anyio.sleep_forever)
+                await settle(3)
+                look(second)
+            group.cancel()
+    assert found(recording, "leaking") == []
+
+
+@pytest.mark.parametrize("step", [checkpoint, lambda: checkpoint(), lambda: ka.sleep(0)])
+async def test_spinning(look: Look, step: Callable[[], Awaitable[None]]) -> None:
+    """A task that takes step after step and waits for nothing is named once."""
+    done: list[bool] = []
+
+    async def spins() -> None:
+        while not done:
+            await step()
+
+    with trace.recording("steps") as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(spins, name="spins")
+            for turn in range(8):
+                await settle(400)
+                look(turn * 0.3)
+            done.append(True)
+    (message,) = found(recording, "spinning")
+    assert message.startswith("task 'spins' (test_lints.py:")
+    assert "waits for nothing: await step()" in message
+
+
+async def test_not_spinning(look: Look) -> None:
+    """Few steps a second are none, nor are many with waits, nor many with level life."""
+    event = anyio.Event()
+    done: list[bool] = []
+
+    async def waits() -> None:
+        while not done:
+            await event.wait()
+
+    async def polls() -> None:
+        while not done:
+            await checkpoint()
+
+    with trace.recording("steps") as recording, trace.recording() as life:
+        async with ka.TaskGroup() as group:
+            group.start_soon(waits)
+            group.start_soon(polls)
+            for turn in range(8):
+                for _ in range(300):
+                    event.set()
+                    event = anyio.Event()
+                    await cancel_shielded_checkpoint()
+                look(turn * 3.0)
+            done.append(True)
+            event.set()
+    assert found(recording, "spinning") == []
+    assert found(life, "spinning") == []
+
+
+# --- what looking costs --------------------------------------------------------------------
+
+
+async def test_a_look_is_bounded(look: Look) -> None:
+    """However many tasks there are, a look is at 200, and each has its turn."""
+    with trace.recording(thresholds=trace.Thresholds(stuck=0)) as recording:
+        lock = anyio.Lock()
+        async with lock, ka.TaskGroup() as group:
+            for _ in range(500):
+                group.start_soon(lock.acquire)
+            await settle()
+            told = []
+            for second in range(6):
+                look(second * 0.1)
+                told.append(len(found(recording, "stuck")))
+            group.cancel()
+    news = [after - before for before, after in pairwise(told)]
+    assert told[:3] == [0, 0, 0]  # the first round
+    assert all(190 <= new <= 200 for new in news[2:4])  # others are looked at, too
+    assert told[-1] == 500
+
+
+async def test_nothing_is_kept_alive(look: Look) -> None:
+    """What was looked at is let go of when it ends."""
+
+    class Big: ...
+
+    lock, big = anyio.Lock(), Big()
+    gone = weakref.ref(big)
+
+    async def waits(big: Big) -> None:
+        async with lock:
+            assert big
+
+    with trace.recording(tasks=1) as recording:
+        async with lock, ka.TaskGroup() as group:
+            group.start_soon(waits, big, name="waits")
+            await settle()
+            look(0)
+            look(30)
+            group.cancel()
+        del big
+        await settle()
+        gc.collect()
+        assert gone() is None
+    assert len(found(recording, "stuck")) == 1
+
+
+async def test_a_task_with_a_long_name_and_no_source_is_no_trouble(look: Look) -> None:
+    """A coroutine whose source is nowhere, and a name of 100 kB."""
+    namespace: dict[str, Any] = {}
+    exec("async def waits(lock):\n    await lock.acquire()", namespace)
+    lock = anyio.Lock()
+    with trace.recording() as recording:
+        async with lock, ka.TaskGroup() as group:
+            group.start_soon(namespace["waits"], lock, name="x" * 100_000)
+            await settle()
+            look(0)
+            look(30)
+            group.cancel()
+    (message,) = found(recording, "stuck")
+    assert "(<string>:2 in waits) has waited 30 s for a lock" in message
+
+
+# --- who is told ---------------------------------------------------------------------------
+
+
+async def test_lints_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Each is a warning, with its fields."""
+    with trace.recording() as recording:
+        recording.suspect("stuck", None, "something is stuck")
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("kingdom_async.trace", logging.WARNING)
+    assert record.getMessage() == "stuck: something is stuck"
+    assert record.kind == "stuck"  # type: ignore[attr-defined]
+
+
+async def test_no_flood_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Of ten thousand of a kind the first are logged, and the next period tells the rest."""
+    with trace.recording() as recording:
+        for number in range(10_000):
+            recording.suspect("late-first-run", None, f"task {number}")
+    assert len(caplog.records) == 10
+    assert recording.dropped.lints == 10_000 - 1024
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_errors_are_logged_when_asked_for(
+    caplog: pytest.LogCaptureFixture, asked: bool
+) -> None:
+    """As they happen, with the task's name and line."""
+
+    async def fails() -> None:
+        raise KeyError(1)
+
+    with trace.recording(log_errors=asked) as recording, pytest.raises(KeyError):
+        async with ka.TaskGroup(errors="first") as group:
+            group.start_soon(fails, name="fails")
+    messages = [record.getMessage() for record in caplog.records]
+    place = recording.tasks[-1].place
+    assert messages == ([f"task 'fails' ({place}) failed: KeyError"] if asked else [])
+
+
+async def test_a_listener_that_raises_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program and the other listeners do not notice."""
+    monkeypatch.setattr(guard, "_reported", set())
+    heard: list[str] = []
+
+    def broken(lint: trace.Lint, name: str | None) -> None:
+        raise ZeroDivisionError
+
+    with trace.recording() as recording:
+        recording.when_linted = [broken, lambda lint, name: heard.append(lint.kind)]
+        for _ in range(3):
+            recording.suspect("stuck", None, "something")
+    assert heard == ["stuck"] * 3
+    messages = [record.getMessage() for record in caplog.records]
+    assert len([message for message in messages if "broken" in message]) == 1
