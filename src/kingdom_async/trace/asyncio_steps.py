@@ -146,7 +146,7 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
         if owner.done():
             # It was the first step and the last one, too.
             ident, account = store.last_ended
-            if ident == id(owner):
+            if ident == id(owner) and account is not None and not account.steps:
                 return account
             if recorder.unbegun and owner.cancelled():
                 return None  # one of ours, that never began

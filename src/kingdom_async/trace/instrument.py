@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Literal
 
@@ -114,6 +115,7 @@ class _Watching(trio.abc.Instrument):
         recorder, loop = self._recorder, self._loop
         store = recorder.store
         serials, accounts, has_steps = store.serials, store.accounts, recorder.has_steps
+        end = guarded(store.end)
 
         def task_spawned(task: Task) -> None:
             serial = recorder.expected
@@ -127,7 +129,7 @@ class _Watching(trio.abc.Instrument):
 
         def task_exited(task: Task) -> None:
             if id(task) in serials:  # else it was ours, and has said so
-                store.end(serials[id(task)], id(task), "unknown")
+                end(serials[id(task)], id(task), "unknown")
             if loop.cancelled:
                 loop.cancelled.discard(id(task))
 
@@ -182,12 +184,23 @@ class _Watching(trio.abc.Instrument):
         self.before_io_wait = before_io_wait  # type: ignore[method-assign]
 
 
+_LIFE = ("task_spawned", "task_exited")
+_STEPS = ("before_task_step", "before_io_wait")
+
+
+def _ignored(_: object) -> None: ...
+
+
 class LifecycleInstrument(_Watching):
     """See the life of every task of one trio run, and with level "steps" every step.
 
     For programs that are trio's alone; under `kingdom_async.trace.recording` it works by
-    itself. ``instrument.recording`` has the same records and views as there, but for the
-    outcomes: trio tells an Instrument that a task ended, and not how.
+    itself. ``instrument.recording`` has the same records and views as there, but for spans,
+    and for the outcomes: trio tells an Instrument that a task ended, and not how.
+
+    It is for one run. Added in the middle of it, by ``trio.lowlevel.add_instrument``, it begins
+    with the next spawn, exit or step, and notes who is alive then; taken away before the end of
+    the run, ``instrument.recording`` stays on until its ``stop()``.
 
     Args:
         level: ``"life"``: spawn and exit; ``"steps"``: who held the loop as well.
@@ -208,26 +221,40 @@ class LifecycleInstrument(_Watching):
         steps: int = 16384,
     ) -> None:
         self.recording = Recording(level, tasks=tasks, steps=steps)
-
         # trio looks for hooks when the instrument is added, which is before the run begins.
-        def not_yet(*_: object) -> None: ...
-
-        self.task_spawned = self.task_exited = not_yet  # type: ignore[method-assign, assignment]
-        if level == "steps":
-            self.before_task_step = not_yet  # type: ignore[method-assign, assignment]
-            self.before_io_wait = not_yet  # type: ignore[method-assign, assignment]
+        self._hooks = [*_LIFE, *(_STEPS if level == "steps" else ())]
+        for name in self._hooks:
+            setattr(self, name, partial(self._late, name))
 
     def before_run(self) -> None:
         """The run begins; trio calls this."""
+        for name in self._hooks:  # where the beginning fails, nothing more is done
+            setattr(self, name, _ignored)
+        self._begin()
+
+    def after_run(self) -> None:
+        """The run is over; trio calls this."""
+        guarded(self.recording.stop)()
+
+    @guarded
+    def _begin(self) -> None:
+        if not self.recording.is_on:
+            raise RuntimeError(
+                "a LifecycleInstrument is for one run; "
+                "write trio.run(main, instruments=[LifecycleInstrument()]) for each"
+            )
         self._loop = TrioLoop()
         self._recorder = self.recording.attach(self._loop)
         self._watch_lives()
         if self.recording.level == "steps":
             self._watch_steps()
 
-    def after_run(self) -> None:
-        """The run is over; trio calls this."""
-        self.recording.stop()
+    def _late(self, name: str, of: object) -> None:
+        """The first hook that is called in a run that was under way before."""
+        self.before_run()
+        getattr(self, name)(of)
+        if hasattr(self, "_recorder"):
+            self._recorder.sweep()
 
 
 class _Added(_Watching):

@@ -32,7 +32,7 @@ State = Literal["running", "waiting", "new"]
 class LiveTask:
     """A task that has not ended, as it is now."""
 
-    #: Its ``id``, or minus its serial where it has not begun.
+    #: Its ``id``, or a number below 0 where it has not begun.
     ident: int
     #: Its number in the recording, or None where nothing is recorded.
     serial: int | None
@@ -92,7 +92,7 @@ def _recorded(
         open_spans.setdefault(span.task, []).append(span)
     for serial, raw in copied(store.live.items()):
         life = Life(*raw)
-        ident = idents.get(serial, -serial)
+        ident = idents.get(serial, -1 - serial)
         native = natives.get(ident)
         if native is None and (life.foreign or serial in store.started):
             continue  # it has just ended

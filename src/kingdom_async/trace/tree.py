@@ -7,7 +7,7 @@ known parent stands at the left.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .hub import current_loop, hub
 from .live import LiveTask, look
@@ -63,46 +63,57 @@ def _headline(loop: Loop, tasks: list[LiveTask], recorder: Recorder | None) -> s
 
 
 def _rows(tasks: list[LiveTask]) -> Iterator[str]:
-    known = {task.ident for task in tasks}
+    ordered = sorted(tasks, key=lambda task: (task.serial is None, task.serial or 0))
     children: dict[int, list[LiveTask]] = {}
-    for task in sorted(tasks, key=lambda task: (task.serial is None, task.serial or 0)):
-        parent = task.parent if task.parent in known and task.parent != task.ident else 0
-        children.setdefault(parent, []).append(task)
-    for task in children.get(0, ()):
-        yield from _branch(task, children, "", "", frozenset())
+    known = {task.ident for task in tasks}
+    for task in ordered:
+        children.setdefault(task.parent if task.parent in known else 0, []).append(task)
+    left = set(known)
+    # Who stands in a circle of parents is reached from none at the left.
+    for start in (*children.get(0, ()), *ordered):
+        # No recursion: tasks may be inside each other a thousand times.
+        pending = [_Row("", "", start)] if start.ident in left else []
+        while pending:
+            row = pending.pop()
+            if row.task is None:
+                yield row.text
+            elif row.task.ident in left:
+                left.discard(row.task.ident)
+                yield row.text + describe(row.task)
+                pending.extend(reversed([*_below(row.task, children, row.indent)]))
 
 
-def _branch(
-    task: LiveTask,
-    children: dict[int, list[LiveTask]],
-    first: str,
-    indent: str,
-    above: frozenset[int],
-) -> Iterator[str]:
-    yield first + describe(task)
-    above |= {task.ident}
+class _Row(NamedTuple):
+    """A line, what stands before the lines below it, and the task that it shows."""
+
+    text: str
+    indent: str
+    task: LiveTask | None
+
+
+def _below(task: LiveTask, children: dict[int, list[LiveTask]], indent: str) -> Iterator[_Row]:
+    """What is inside a task: its open spans, and its groups with their tasks."""
     groups: dict[int, list[LiveTask]] = {}
     for child in children.get(task.ident, ()):
-        if child.ident not in above:
-            groups.setdefault(child.block, []).append(child)
-    parts: list[Span | list[LiveTask]] = [*task.spans, *groups.values()]
+        groups.setdefault(child.block, []).append(child)
+    loose = [child for group in groups.values() if group[0].group is None for child in group]
+    labelled = [group for group in groups.values() if group[0].group is not None]
+    parts: list[Span | LiveTask | list[LiveTask]] = [*task.spans, *loose, *labelled]
     for number, part in enumerate(parts):
-        is_last = number == len(parts) - 1
-        fork, trunk = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
-        if not isinstance(part, list):
-            yield f"{indent}{fork}{cut(part.name)} · since {now() - part.start:.1f} s"
-            continue
-        if part[0].group is None:
+        fork, trunk = _LAST if number == len(parts) - 1 else _NOT_LAST
+        if isinstance(part, LiveTask):
+            yield _Row(indent + fork, indent + trunk, part)
+        elif isinstance(part, list):
+            yield _Row(f"{indent}{fork}{part[0].group}", "", None)
             for child in part:
-                last = is_last and child is part[-1]
-                fork, trunk = ("└─ ", "   ") if last else ("├─ ", "│  ")
-                yield from _branch(child, children, indent + fork, indent + trunk, above)
-            continue
-        yield f"{indent}{fork}{part[0].group}"
-        for child in part:
-            inner, beside = ("└─ ", "   ") if child is part[-1] else ("├─ ", "│  ")
-            under = indent + trunk
-            yield from _branch(child, children, under + inner, under + beside, above)
+                inner, beside = _LAST if child is part[-1] else _NOT_LAST
+                yield _Row(indent + trunk + inner, indent + trunk + beside, child)
+        else:
+            since = f"{cut(part.name)} · since {now() - part.start:.1f} s"
+            yield _Row(indent + fork + since, "", None)
+
+
+_LAST, _NOT_LAST = ("└─ ", "   "), ("├─ ", "│  ")
 
 
 def describe(task: LiveTask) -> str:
