@@ -757,10 +757,10 @@ async def main():
     with trace.serve_control() as path:
         child = os.fork()
         if child == 0:
-            print("exists", path.exists(), flush=True)
+            os.write(1, f"exists {path.exists()}\\n".encode())
             sys.stdin.readline()      # the parent is dead by now
             os._exit(0)
-        print("child", child, path, flush=True)
+        os.write(1, f"child {child} {path}\\n".encode())
         await ka.offload(os.kill, os.getpid(), 9)
 
 async def stay():
@@ -768,9 +768,9 @@ async def stay():
         child = os.fork()
         if child:
             os.waitpid(child, 0)
-            print("still", path.exists(), flush=True)
+            os.write(1, f"still {path.exists()}\\n".encode())
             return
-    print("left", path.exists(), flush=True)
+    os.write(1, f"left {path.exists()}\\n".encode())
     os._exit(0)
 
 ka.run({"main": main, "stay": stay}[sys.argv[1]], backend=sys.argv[2])

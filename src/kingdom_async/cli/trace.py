@@ -165,6 +165,8 @@ def view_it(arguments: argparse.Namespace) -> None:
         raise _Problem(f"{file} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise _Problem(f"{file}: {error}") from None
+    if page.exists() and page.samefile(file):
+        raise _Problem(f"{file} is the recording itself; write the page elsewhere with --out")
     if page.suffix.lower() not in (".html", ".htm"):
         raise _Problem(f"{page} should end in .html, since it is to be a page")
     _write(recording, page)

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from . import sockets
 from .control import VERSION
 from .snapshot import Snapshot
-from .sockets import IS_SUPPORTED, UNSUPPORTED, answers, folders, names
 
 _HOW = "start it with KINGDOM_ASYNC_CONTROL=1, or call trace.serve_control() in it"
 _PATIENCE = 15.0
@@ -114,14 +114,14 @@ def _snapshot(answer: dict[str, Any]) -> Snapshot:
 
 def serving() -> list[Control]:
     """The processes of this user that serve."""
-    if not IS_SUPPORTED:
-        raise ControlError(UNSUPPORTED)
+    if not sockets.IS_SUPPORTED:
+        raise ControlError(sockets.UNSUPPORTED)
     found = {
         name: Control(name, folder / f"{name}.sock")
-        for folder in reversed(folders())
-        for name in names(folder)
+        for folder in reversed(sockets.folders())
+        for name in sockets.names(folder)
     }
-    return [control for control in found.values() if answers(control.path)]
+    return [control for control in found.values() if sockets.answers(control.path)]
 
 
 def connect(process: int | str | None = None) -> Control:
