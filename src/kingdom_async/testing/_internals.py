@@ -1,0 +1,309 @@
+"""Every private name of asyncio, trio and anyio that the testing tools need.
+
+Rule: nowhere else in `kingdom_async.testing` is a private name used. Each feature that needs some
+has a check here, which runs once, when the feature is first used: where a name is gone, the
+feature is off and says so, and nothing else is.
+
+To add one: write the functions that use the names, then a check that tries them for real or
+asks for each name, and register it with ``@_check("what the user knows it as")``. Call
+`need` with that text where the feature starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import trio
+    from trio.testing import MockClock
+
+_checks: dict[str, Callable[[], None]] = {}
+_found: dict[str, str | None] = {}
+
+
+class FeatureOff(RuntimeError):
+    """A testing tool cannot work with what is installed here."""
+
+
+def need(feature: str) -> None:
+    """Make sure that *feature* can work here.
+
+    Raises:
+        FeatureOff: If what it needs of asyncio, trio or anyio is gone.
+    """
+    missing = what_is_missing(feature)
+    if missing is not None:
+        versions = ", ".join(f"{name} {version(name)}" for name in ("anyio", "trio"))
+        raise FeatureOff(
+            f"{feature} is off: {missing} is not there any more ({versions}); use the versions "
+            "that this release of kingdom_async was tested with, or do without it"
+        )
+
+
+def what_is_missing(feature: str) -> str | None:
+    """The name that *feature* needs and that is gone; None where all are there."""
+    if feature not in _found:
+        _found[feature] = None
+        try:
+            _checks[feature]()
+        except Exception as error:
+            text = str(error)
+            _found[feature] = text if isinstance(error, _Gone) else f"something ({error!r})"
+    return _found[feature]
+
+
+class _Gone(Exception):
+    """A private name is gone."""
+
+
+def _check(feature: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def register(check: Callable[[], None]) -> Callable[[], None]:
+        _checks[feature] = check
+        return check
+
+    return register
+
+
+def _wanted(owner: object, *names: str) -> None:
+    """Each of *names* is an attribute of *owner*."""
+    label = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", repr(owner))
+    for name in names:
+        if not hasattr(owner, name):
+            raise _Gone(f"{label}.{name}")
+
+
+# --- the virtual clock on asyncio ------------------------------------------------------
+
+ASYNCIO_CLOCK = "virtual time on asyncio"
+
+
+def next_timer(loop: asyncio.AbstractEventLoop) -> float:
+    """When the next timer of *loop* is due, by its clock; ``inf`` if none ever is."""
+    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]
+    return timers[0].when() if timers else math.inf
+
+
+def set_resolution(loop: asyncio.AbstractEventLoop, now: float) -> None:
+    """Timers of the moment *now* count as due; ``now + resolution`` must be more than it."""
+    loop._clock_resolution = max(1e-6, 4 * math.ulp(now))  # type: ignore[attr-defined]
+
+
+def asyncio_threads_at_work() -> int:
+    """The worker threads of anyio that have not given back their result to this loop."""
+    from anyio._backends import _asyncio
+
+    try:
+        return len(_asyncio._threadpool_workers.get()) - len(
+            _asyncio._threadpool_idle_workers.get()
+        )
+    except LookupError:
+        return 0
+
+
+def asyncio_threads_that_wait(tasks: set[asyncio.Task[Any]]) -> int:
+    """How many worker threads wait for one of *tasks*, which they sent here themselves."""
+    wrapper = _call_back_code()
+    waiting = 0
+    for task in tasks:
+        coro: Any = task.get_coro()
+        if getattr(coro, "cr_code", None) is wrapper and not task.done():
+            frame = coro.cr_frame
+            # None in threads that are not workers, and so not counted
+            waiting += frame is not None and frame.f_locals.get("scope") is not None
+    return waiting
+
+
+def idle_worker_processes() -> list[Any]:
+    """The worker processes of anyio's that have nothing to do."""
+    from anyio import to_process
+
+    try:
+        return [process for process, _ in to_process._process_pool_idle_workers.get()]
+    except LookupError:
+        return []
+
+
+def quiet_files(selector_map: Any) -> set[int]:
+    """The files that asyncio listens to for worker processes that have nothing to do."""
+    files: set[int] = set()
+    processes = idle_worker_processes()
+    for process in processes:
+        for number in (0, 1, 2):
+            pipe = process._transport.get_pipe_transport(number)
+            if pipe is not None and (file := pipe.get_extra_info("pipe")) is not None:
+                files.add(file.fileno())
+    pids = {process.pid for process in processes}
+    for key in selector_map.values() if pids else ():
+        reader = key.data[0] if isinstance(key.data, tuple) else None
+        args = getattr(reader, "_args", None)
+        if args and isinstance(args[0], int) and args[0] in pids:  # it waits for the exit
+            files.add(key.fd)
+    return files
+
+
+def _call_back_code() -> CodeType:
+    """The code in which asyncio runs what a thread gave to ``from_thread.run()``."""
+    from anyio._backends import _asyncio
+
+    outer = _asyncio.AsyncIOBackend.run_async_from_thread.__code__
+    for constant in outer.co_consts:
+        if isinstance(constant, CodeType) and constant.co_name == "task_wrapper":
+            return constant
+    raise _Gone("AsyncIOBackend.run_async_from_thread.task_wrapper")
+
+
+@_check(ASYNCIO_CLOCK)
+def _check_asyncio_clock() -> None:
+    from anyio import to_process
+    from anyio._backends import _asyncio
+
+    loop = asyncio.SelectorEventLoop()
+    try:
+        _wanted(loop, "_scheduled", "_clock_resolution")
+        loop.call_later(3600, print)
+        if next_timer(loop) == math.inf:
+            raise _Gone("BaseEventLoop._scheduled")
+    finally:
+        loop.close()
+    _wanted(_asyncio, "_threadpool_workers", "_threadpool_idle_workers")
+    _wanted(to_process, "_process_pool_idle_workers")
+    if "scope" not in _call_back_code().co_freevars:
+        raise _Gone("AsyncIOBackend.run_async_from_thread.task_wrapper's scope")
+
+
+# --- the virtual clock on trio ---------------------------------------------------------
+
+TRIO_CLOCK = "virtual time on trio"
+
+
+def steer(
+    clock: MockClock, *, before_wait: Callable[[float], float], when_idle: Callable[[], None]
+) -> None:
+    """Let two functions decide when *clock*, which cannot be subclassed, jumps.
+
+    Args:
+        clock: Not started yet.
+        before_wait: Called with the next deadline whenever no task can run; returns for how
+            many real seconds nothing may happen before *when_idle* is called.
+        when_idle: Nothing has happened for that long.
+    """
+
+    def deadline_to_sleep_time(deadline: float) -> float:
+        if deadline <= clock.current_time():
+            return 0
+        threshold = before_wait(deadline)
+        if threshold != clock.autojump_threshold:
+            clock.autojump_threshold = threshold
+        return _LONG
+
+    clock.deadline_to_sleep_time = deadline_to_sleep_time  # type: ignore[method-assign]
+    clock._autojump = when_idle  # type: ignore[method-assign]
+
+
+def set_time(clock: MockClock, now: float) -> None:
+    """Set *clock* to exactly *now*, which a jump by a difference may miss by a rounding."""
+    clock._virtual_base = now
+
+
+#: Longer than trio ever waits at once.
+_LONG = 999999999
+
+
+def count_trio_threads(
+    started: Callable[[], None], ended: Callable[[], None]
+) -> Callable[[], None]:
+    """Have *started* and *ended* called in the loop of this thread for each thread call.
+
+    *ended* is called after the result has reached its task, or would have, if the task that
+    asked has left. Calls of other loops pass by.
+
+    Returns:
+        What stops it.
+    """
+    import trio
+    from trio import _threads
+
+    start, token = _threads.start_thread_soon, trio.lowlevel.current_trio_token()
+
+    def start_and_count(
+        fn: Callable[[], Any], deliver: Callable[[Any], object], name: str | None = None
+    ) -> None:
+        try:
+            is_ours = trio.lowlevel.current_trio_token() is token
+        except RuntimeError:
+            is_ours = False
+        if not is_ours:
+            return start(fn, deliver, name)
+
+        def deliver_and_tell(result: Any) -> None:
+            try:
+                deliver(result)
+            finally:
+                _unless_finished(token, ended)
+
+        start(fn, deliver_and_tell, name)
+        return started()
+
+    _threads.start_thread_soon = start_and_count
+
+    def stop() -> None:
+        if _threads.start_thread_soon is start_and_count:
+            _threads.start_thread_soon = start
+
+    return stop
+
+
+def _unless_finished(token: trio.lowlevel.TrioToken, func: Callable[[], None]) -> None:
+    import trio
+
+    try:
+        token.run_sync_soon(func)
+    except trio.RunFinishedError:
+        pass
+
+
+def trio_threads_that_wait(coro: object, context: Any, codes: Iterator[CodeType]) -> int:
+    """How many counted threads wait for a task, by the codes of its await stack."""
+    from sniffio import current_async_library_cvar
+    from trio import _threads
+
+    waiting = sum(code is _threads.Run.run.__code__ for code in codes)
+    # In a task of its own if the thread may be abandoned. Only trio's own threads have the
+    # variable in their context; others are not counted.
+    is_sent = getattr(coro, "cr_code", None) is _threads.Run.run_system.__code__
+    return waiting + (is_sent and current_async_library_cvar in context)
+
+
+@_check(TRIO_CLOCK)
+def _check_trio_clock() -> None:
+    import trio
+    from trio import _threads
+    from trio.testing import MockClock
+
+    _wanted(MockClock, "_autojump", "deadline_to_sleep_time")
+    _wanted(MockClock(), "_virtual_base")
+    _wanted(_threads, "start_thread_soon", "Run")
+    _wanted(_threads.Run, "run", "run_system")
+    if "start_thread_soon" not in trio.to_thread.run_sync.__code__.co_names:
+        wrapped: Any = getattr(trio.to_thread.run_sync, "__wrapped__", None)
+        if wrapped is None or "start_thread_soon" not in wrapped.__code__.co_names:
+            raise _Gone("trio._threads.start_thread_soon")
+
+
+# --- process calls, on both ------------------------------------------------------------
+
+
+def is_process_call(stack: list[Any]) -> bool:
+    """True if a task with that stack of frames has a call in one of anyio's processes."""
+    from anyio import open_process, to_process
+
+    for number, frame in enumerate(stack):
+        if frame.f_code is to_process.run_sync.__code__:
+            inner = stack[number + 1].f_code if number + 1 < len(stack) else None
+            return "process" in frame.f_locals or inner is open_process.__code__
+    return False
