@@ -270,6 +270,20 @@ def test_details_say_who_cancelled(service: Shown) -> None:
     assert "deadline 'reply within 0.6 s'" in service.text("#details .cause")
 
 
+@pytest.mark.parametrize("foreign", [False, True])
+def test_only_a_task_known_not_to_have_run_never_ran(
+    browser: Browser, tmp_path: Path, foreign: bool
+) -> None:
+    """Of a foreign task it is not known when it first ran, and nothing is claimed."""
+    snapshot = recordings.service()
+    task = replace(snapshot.tasks[1], started=None, foreign=foreign, steps=0, parent=None)
+    path = tmp_path / "foreign.html"
+    replace(snapshot, tasks=(task,), steps=(), spans=()).to_html(path)
+    with browser.open(path) as shown:
+        shown.do("kingdom.select('serve')")
+        assert ("never ran" in shown.text("#details")) is not foreign
+
+
 def test_click_on_a_row_selects_it(service: Shown) -> None:
     """A click in the timeline shows the task under it."""
     at = service.do("kingdom.where('serve', 1)")

@@ -30,6 +30,9 @@ const tasks = {
 };
 const END = Math.max(raw.duration * raw.tick, 1e-6);
 
+// A task without a first run that is known: one of somebody else's may have run all the same.
+tasks.neverRan = (i) => Number.isNaN(tasks.started[i]) && !Number.isNaN(tasks.spawned[i]) && !tasks.foreign(i) && !tasks.steps[i];
+
 const indexOf = new Map(tasks.serial.map((serial, i) => [serial, i]));
 const known = (serial) => (serial === null ? -1 : indexOf.get(serial) ?? -1);
 tasks.parent = Int32Array.from(raw.tasks.parent, known);

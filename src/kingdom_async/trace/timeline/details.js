@@ -84,8 +84,9 @@ function outcomeWords(i) {
 }
 
 function firstRun(i) {
-  if (tasks.started[i] === tasks.started[i]) return duration(tasks.started[i] - tasks.spawned[i]);
-  return tasks.spawned[i] === tasks.spawned[i] ? "never ran" : null;
+  if (tasks.neverRan(i)) return "never ran";
+  const after = tasks.started[i] - tasks.spawned[i];
+  return Number.isNaN(after) ? null : duration(after);
 }
 
 function lintNotes(i) {

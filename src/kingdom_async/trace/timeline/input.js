@@ -187,7 +187,7 @@ function tipFor({ x, y }) {
   const mine = stepsOf(i);
   const k = firstWhere(mine.length, (k) => steps.to[mine[k]] >= time - slack);
   if (k < mine.length && near(steps.from[mine[k]], steps.to[mine[k]])) found.push(`held the loop for ${duration(steps.to[mine[k]] - steps.from[mine[k]])}`);
-  else if (tasks.spawned[i] <= time && !(tasks.started[i] <= time) && time <= tasks.to[i]) found.push("has not run yet");
+  else if (time <= tasks.to[i] && (tasks.neverRan(i) || (tasks.spawned[i] <= time && time < tasks.started[i]))) found.push("has not run yet");
   return found;
 }
 

@@ -49,10 +49,10 @@ function drawLife(node, y) {
   const { y: top, height } = bar(y);
   const end = tasks.to[i];
   const first = tasks.started[i];
-  const begun = first === first ? Math.max(first, tasks.from[i]) : tasks.spawned[i] === tasks.spawned[i] ? end : tasks.from[i];
+  const begun = first === first ? Math.max(first, tasks.from[i]) : tasks.neverRan(i) ? end : tasks.from[i];
   if (end >= view.from && tasks.from[i] <= view.to) {
     if (begun > tasks.from[i]) stretchOf(color.hatched, tasks.from[i], begun, top, height);
-    if (end > begun || first === first) stretchOf(color.wait, begun, end, top, height);
+    if (!tasks.neverRan(i)) stretchOf(color.wait, begun, end, top, height);
     if (view.row < 5 && tasks.outcome[i] === OUTCOME.error) box(color.error, xOf(end) - 3, top, 3, Math.max(1, height));
     if (view.row < 5 && tasks.outcome[i] === OUTCOME.cancelled) box(color.cancelled, xOf(end) - 2, top, 2, Math.max(1, height));
   }

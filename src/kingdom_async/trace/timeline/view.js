@@ -71,7 +71,7 @@ const plotWidth = () => Math.max(1, view.width - GUTTER - MARGIN);
 const scale = () => plotWidth() / (view.to - view.from);
 const xOf = (time) => GUTTER + (time - view.from) * scale();
 const timeAt = (x) => view.from + (x - GUTTER) / scale();
-const yOf = (place) => view.top + tops[place] - view.scroll;
+const yOf = (place) => Math.round(view.top + tops[place] - view.scroll); // on whole pixels, words are sharp
 
 function keepInside() {
   const width = Math.min(Math.max(view.to - view.from, SHORTEST), END);
