@@ -14,6 +14,7 @@ from . import (
     offload_map,
     queue,
     start_soon,
+    tracing,
 )
 
 COMPARISONS = (
@@ -31,4 +32,5 @@ COMPARISONS = (
     offload.COMPARISON,
     fail_after.COMPARISON,
     import_and_first_task.COMPARISON,
+    *tracing.COMPARISONS,
 )
