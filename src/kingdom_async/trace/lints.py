@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks; tasks that are looked at each time; those between two pauses.
 EVERY = 0.25
-_AT_ONCE, _BREATH = 200, 50
+_AT_ONCE, _BREATH = 100, 25
 #: Seconds between two counts of the live tasks, and how often their number has to grow.
 _COUNTS_EVERY, _GROWN = 1.0, 8
 #: In so many looks one after the other a task has to spin.

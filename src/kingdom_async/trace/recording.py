@@ -18,7 +18,7 @@ from .logs import LintLog, log_error
 from .recorder import Recorder, Thresholds
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord, now
 from .snapshot import Snapshot
-from .store import Life, Store
+from .store import Store
 
 if TYPE_CHECKING:
     from .loops import Loop
@@ -190,8 +190,7 @@ class Recording:
         """Note that something looks wrong; *what* goes on from the name of the task."""
         if not self.is_on:
             return
-        raw = None if serial is None else self._store.live.get(serial)
-        life = None if raw is None else Life(*raw)
+        life = None if serial is None else self._store.life_of(serial)
         if life is None:
             name, message = None, what
         else:

@@ -213,6 +213,14 @@ class Store:
         """The task that ended last."""
         return _record(*self.ended[-1])
 
+    def life_of(self, serial: int) -> Life | None:
+        """The life of a task that is alive, or has ended right now."""
+        raw = self.live.get(serial)
+        if raw is None:
+            lately = (self.ended[-back] for back in range(1, min(16, len(self.ended)) + 1))
+            raw = next((ended[1] for ended in lately if ended[0] == serial), None)
+        return None if raw is None else Life(*raw)
+
     def step_records(self) -> tuple[Step, ...]:
         """The steps that are kept, in the order of time."""
         return tuple(Step(*raw) for raw in copied(self.steps))
