@@ -1,6 +1,7 @@
 """trio's clock, through which a run that must end at once is ended.
 
-Rule: it tells the time as trio's own does. Only a run on trio imports this file.
+Rule: it tells the time as trio's own does. It does not import trio: to trio its methods are
+what makes it a clock.
 """
 
 from __future__ import annotations
@@ -8,12 +9,11 @@ from __future__ import annotations
 import random
 from time import perf_counter
 
-import trio
 
+class InterruptibleClock:
+    """A clock for trio that raises `KeyboardInterrupt` into the loop itself.
 
-class InterruptibleClock(trio.abc.Clock):
-    """Raises `KeyboardInterrupt` into trio's loop itself, where no shield can hold it.
-
+    There no shield can hold it.
     Raised anywhere else, it would end a single task, and the run would go on to wait for the
     cleanup of all the others.
     """

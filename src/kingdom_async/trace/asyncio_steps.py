@@ -79,7 +79,7 @@ class _Timed:
         get_account: Callable[[int], Account | None] = _nothing
         append: Callable[[tuple[float, float, int | None]], None] = _nothing
         long_step: float
-        recorder: Any = None
+        recorder: Any = _Nobody
 
         def run(self: Any) -> None:
             # Written out, since this is paid for at each step of each task.
@@ -107,8 +107,9 @@ class _Timed:
 
         def look_at(*watched: tuple[Recorder, AsyncioLoop]) -> None:
             nonlocal get_account, append, long_step, recorder
-            get_account = append = _nothing
-            recorder = None
+            get_account = _nothing
+            if not watched:  # nothing is kept of the last one; its last step may be under way
+                append, recorder = _nothing, _Nobody
             if len(watched) == 1:
                 recorder = watched[0][0]
                 append, long_step = recorder.store.steps.append, recorder.thresholds.long_step
@@ -127,6 +128,11 @@ class _Timed:
                 account = _account_of(owner, recorder, start, end)
                 if account is not None:
                     recorder.step(start, end, account)
+
+
+class _Nobody:
+    @staticmethod
+    def stepped_long(serial: int, held: float) -> None: ...
 
 
 def _nothing(_: object) -> None:
