@@ -207,7 +207,8 @@ class Top(App[None]):
     # --- keys and clicks ---------------------------------------------------------------
 
     @on(DataTable.RowHighlighted)
-    async def _select(self, event: DataTable.RowHighlighted) -> None:
+    @on(DataTable.RowSelected)
+    def _select(self, event: DataTable.RowHighlighted | DataTable.RowSelected) -> None:
         key = event.row_key.value
         if key is not None and int(key) != self._selected:
             self._selected = int(key)
