@@ -13,6 +13,7 @@ import anyio.lowlevel
 import pytest
 
 import kingdom_async as ka
+from kingdom_async import trace
 
 REFERENCE = sorted((Path(__file__).parent.parent / "docs").glob("reference*.md"))
 OURS = [
@@ -84,6 +85,15 @@ def test_every_name_is_in_the_reference(name: str) -> None:
     text = "\n".join(page.read_text() for page in REFERENCE)
     directive = rf"^::: kingdom_async\.(\w+\.)?{name}\b"
     assert re.search(rf"{directive}|`(ka\.)?{name}\b", text, flags=re.MULTILINE)
+
+
+@pytest.mark.skipif(not REFERENCE, reason="the documentation is not here")
+@pytest.mark.parametrize("name", trace.__all__)
+def test_every_name_of_tracing_is_in_the_reference(name: str) -> None:
+    """As a directive of its own, and with a docstring."""
+    text = "\n".join(page.read_text() for page in REFERENCE)
+    assert re.search(rf"^::: kingdom_async\.trace\.{name}$", text, flags=re.MULTILINE)
+    assert inspect.getdoc(getattr(trace, name))
 
 
 def test_the_version_is_that_of_the_package() -> None:
