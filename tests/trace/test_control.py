@@ -45,8 +45,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with runtime_folder() as runtime:
         place = only_folder(monkeypatch, runtime)
         yield place
-        left = {thread.name for thread in threading.enumerate()}
-        assert not {name for name in left if name.startswith("kingdom_async c")}
+        assert our_threads() == []
         assert hub.recorders == ()
 
 
@@ -57,6 +56,12 @@ def control_at(path: Path) -> Control:
 async def elsewhere(func: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call *func* in another thread, while the loop runs."""
     return await ka.offload(lambda: func(*args, **options))
+
+
+def our_threads() -> list[str]:
+    """The server's and its clients'."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("kingdom_async c")]
 
 
 def wait_for_clients() -> None:
@@ -85,13 +90,14 @@ async def test_only_this_user_can_reach_the_socket(folder: Path) -> None:
 
 async def test_nothing_is_left_behind(folder: Path) -> None:
     """No file, no thread, no file descriptor; however often."""
-    await elsewhere(int)  # a worker thread of anyio's, which stays
-    files, threads = open_files(), threading.active_count()
+    await elsewhere(int)  # a worker thread, which stays
+    files = open_files()
     for _ in range(20):
         with trace.serve_control() as path:
             await elsewhere(ask, path, do="tree")
     assert list(folder.iterdir()) == []
-    assert (open_files(), threading.active_count()) == (files, threads)
+    assert our_threads() == []
+    assert open_files() == files
 
 
 async def test_a_loop_that_is_served_already_is_served_once(folder: Path) -> None:

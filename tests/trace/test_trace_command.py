@@ -373,8 +373,7 @@ def test_a_page_must_look_like_one(recording: Path, capsys: Out) -> None:
     recording.rename("run.html")
     assert main(["trace", "view", "run.html"]) == 1
     assert capsys.readouterr().err == (
-        "kingdom-async: run.html is the recording itself; write the page elsewhere with "
-        "--out\n"
+        "kingdom-async: run.html is the recording itself; write the page elsewhere with --out\n"
     )
     Path("run.html").rename("run.trace")
     assert main(["trace", "view", "run.trace", "--out", "run.txt"]) == 1
