@@ -17,6 +17,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "_arguments": {"_failures"},
         "_given": {"_arguments"},
         "_observe": set(),
+        "_outside": set(),
         "_backend": set(),
     },
     {  # one primitive each
@@ -112,7 +113,12 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {"__init__": set()},
     {  # testing, which stands on all of it
         "testing/_internals": set(),
-        "testing/__init__": set(),
+        "testing/idle": set(),
+        "testing/walk": {"testing/_internals"},
+        "testing/asyncio_clock": {"testing/_internals", "testing/idle", "testing/walk"},
+        "testing/trio_clock": {"testing/_internals", "testing/idle", "testing/walk"},
+        "testing/clock": {"testing/asyncio_clock", "testing/idle", "testing/trio_clock"},
+        "testing/__init__": {"testing/_internals", "testing/clock"},
     },
     {  # users of the public names, like any other
         "cli/source_files": set(),

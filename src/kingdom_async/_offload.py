@@ -37,6 +37,7 @@ from ._arguments import is_async, name_of, refuse_async_generator, refuse_corout
 from ._errors import OffloadError
 from ._failures import log_failure
 from ._limits import Limiter
+from ._outside import executor_calls
 from ._pickled import call_pickled, pickle_call, unpickle_outcome
 from ._scopes import cancelled_natively
 from ._thread_calls import ThreadCall, holds_token, refuse_awaitable, stopped_iteration
@@ -242,6 +243,7 @@ async def _in_executor(
         raise
     done = Event()
     future.add_done_callback(_waker(done))
+    executor_calls.began(future, current_token().native_token)
     cancelled = get_cancelled_exc_class()
     try:
         try:
@@ -251,8 +253,10 @@ async def _in_executor(
                 raise
             with CancelScope(shield=True):
                 await done.wait()
-    except cancelled:
-        future.add_done_callback(partial(_log_abandoned, name_of(func)))
+    except BaseException as error:
+        executor_calls.ended(future)
+        if isinstance(error, cancelled):
+            future.add_done_callback(partial(_log_abandoned, name_of(func)))
         raise
     try:
         return refuse_awaitable(future.result(), func)
@@ -268,6 +272,7 @@ async def _in_executor(
             raise explained from error
         raise
     finally:
+        executor_calls.ended(future)
         del future  # an error whose frames hold it is a reference cycle
 
 

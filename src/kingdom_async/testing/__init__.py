@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-# from .clock import Deadlock, run_virtual
+from ._internals import FeatureOff
+from .clock import Deadlock, run_virtual
 
-__all__: list[str] = []
+__all__ = ["Deadlock", "FeatureOff", "run_virtual"]

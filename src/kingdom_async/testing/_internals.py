@@ -1,8 +1,8 @@
 """Every private name of asyncio, trio and anyio that the testing tools need.
 
-Rule: nowhere else in `kingdom_async.testing` is a private name used. Each feature that needs some
-has a check here, which runs once, when the feature is first used: where a name is gone, the
-feature is off and says so, and nothing else is.
+Rule: nowhere else in `kingdom_async.testing` is a private name used. Each feature that needs
+some has a check here, which runs once, when the feature is first used: where a name is gone,
+the feature is off and says so, and nothing else is.
 
 To add one: write the functions that use the names, then a check that tries them for real or
 asks for each name, and register it with ``@_check("what the user knows it as")``. Call
@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from types import CodeType
 from typing import TYPE_CHECKING, Any
+
+from anyio import lowlevel
 
 if TYPE_CHECKING:
     import trio
@@ -84,7 +87,8 @@ ASYNCIO_CLOCK = "virtual time on asyncio"
 
 def next_timer(loop: asyncio.AbstractEventLoop) -> float:
     """When the next timer of *loop* is due, by its clock; ``inf`` if none ever is."""
-    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]
+    held: Any = loop
+    timers: list[asyncio.TimerHandle] = held._scheduled
     return timers[0].when() if timers else math.inf
 
 
@@ -93,16 +97,13 @@ def set_resolution(loop: asyncio.AbstractEventLoop, now: float) -> None:
     loop._clock_resolution = max(1e-6, 4 * math.ulp(now))  # type: ignore[attr-defined]
 
 
-def asyncio_threads_at_work() -> int:
-    """The worker threads of anyio that have not given back their result to this loop."""
+def asyncio_threads_at_work(loop: asyncio.AbstractEventLoop) -> int:
+    """The worker threads of anyio's that have not given back their result to *loop*."""
     from anyio._backends import _asyncio
 
-    try:
-        return len(_asyncio._threadpool_workers.get()) - len(
-            _asyncio._threadpool_idle_workers.get()
-        )
-    except LookupError:
-        return 0
+    kept: dict[Any, Any] = lowlevel._run_vars.get(loop) or {}
+    workers = kept.get(_asyncio._threadpool_workers)
+    return len(workers) - len(kept[_asyncio._threadpool_idle_workers]) if workers else 0
 
 
 def asyncio_threads_that_wait(tasks: set[asyncio.Task[Any]]) -> int:
@@ -118,29 +119,30 @@ def asyncio_threads_that_wait(tasks: set[asyncio.Task[Any]]) -> int:
     return waiting
 
 
-def idle_worker_processes() -> list[Any]:
+def idle_worker_processes(loop: object) -> list[Any]:
     """The worker processes of anyio's that have nothing to do."""
     from anyio import to_process
 
-    try:
-        return [process for process, _ in to_process._process_pool_idle_workers.get()]
-    except LookupError:
-        return []
+    kept: dict[Any, Any] = lowlevel._run_vars.get(loop) or {}
+    return [process for process, _ in kept.get(to_process._process_pool_idle_workers, ())]
 
 
-def quiet_files(selector_map: Any) -> set[int]:
+def quiet_files(loop: object, selector_map: Any) -> set[int]:
     """The files that asyncio listens to for worker processes that have nothing to do."""
     files: set[int] = set()
-    processes = idle_worker_processes()
+    processes = idle_worker_processes(loop)
     for process in processes:
         for number in (0, 1, 2):
             pipe = process._transport.get_pipe_transport(number)
-            if pipe is not None and (file := pipe.get_extra_info("pipe")) is not None:
+            file = None if pipe is None else pipe.get_extra_info("pipe")
+            if file is not None and not file.closed:
                 files.add(file.fileno())
+    files &= {*selector_map}
     pids = {process.pid for process in processes}
     for key in selector_map.values() if pids else ():
-        reader = key.data[0] if isinstance(key.data, tuple) else None
-        args = getattr(reader, "_args", None)
+        handles: Any = key.data
+        reader: Any = handles[0] if isinstance(handles, tuple) else None
+        args: Any = getattr(reader, "_args", None)
         if args and isinstance(args[0], int) and args[0] in pids:  # it waits for the exit
             files.add(key.fd)
     return files
@@ -170,6 +172,7 @@ def _check_asyncio_clock() -> None:
             raise _Gone("BaseEventLoop._scheduled")
     finally:
         loop.close()
+    _wanted(lowlevel, "_run_vars")
     _wanted(_asyncio, "_threadpool_workers", "_threadpool_idle_workers")
     _wanted(to_process, "_process_pool_idle_workers")
     if "scope" not in _call_back_code().co_freevars:
@@ -228,11 +231,13 @@ def count_trio_threads(
     import trio
     from trio import _threads
 
-    start, token = _threads.start_thread_soon, trio.lowlevel.current_trio_token()
+    threads: Any = _threads
+    start: Any = threads.start_thread_soon
+    token = trio.lowlevel.current_trio_token()
 
     def start_and_count(
         fn: Callable[[], Any], deliver: Callable[[Any], object], name: str | None = None
-    ) -> None:
+    ) -> Any:
         try:
             is_ours = trio.lowlevel.current_trio_token() is token
         except RuntimeError:
@@ -249,11 +254,11 @@ def count_trio_threads(
         start(fn, deliver_and_tell, name)
         return started()
 
-    _threads.start_thread_soon = start_and_count
+    threads.start_thread_soon = start_and_count
 
     def stop() -> None:
-        if _threads.start_thread_soon is start_and_count:
-            _threads.start_thread_soon = start
+        if threads.start_thread_soon is start_and_count:
+            threads.start_thread_soon = start
 
     return stop
 
@@ -261,21 +266,20 @@ def count_trio_threads(
 def _unless_finished(token: trio.lowlevel.TrioToken, func: Callable[[], None]) -> None:
     import trio
 
-    try:
+    with suppress(trio.RunFinishedError):
         token.run_sync_soon(func)
-    except trio.RunFinishedError:
-        pass
 
 
-def trio_threads_that_wait(coro: object, context: Any, codes: Iterator[CodeType]) -> int:
+def trio_threads_that_wait(coro: object, context: Any, codes: list[CodeType]) -> int:
     """How many counted threads wait for a task, by the codes of its await stack."""
     from sniffio import current_async_library_cvar
     from trio import _threads
 
-    waiting = sum(code is _threads.Run.run.__code__ for code in codes)
+    run: Any = _threads.Run
+    waiting = sum(code is run.run.__code__ for code in codes)
     # In a task of its own if the thread may be abandoned. Only trio's own threads have the
     # variable in their context; others are not counted.
-    is_sent = getattr(coro, "cr_code", None) is _threads.Run.run_system.__code__
+    is_sent = getattr(coro, "cr_code", None) is run.run_system.__code__
     return waiting + (is_sent and current_async_library_cvar in context)
 
 

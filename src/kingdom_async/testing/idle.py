@@ -1,0 +1,140 @@
+"""What happens when no task of a program on virtual time can run.
+
+Rule: this decides and the clocks obey. Time jumps where nothing but time can wake the program;
+it stands still while a call runs elsewhere; where nothing at all can, that is a deadlock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from anyio import CancelScope
+
+from ..trace.hub import hub
+from ..trace.tree import tree_of
+
+if TYPE_CHECKING:
+    from ..trace.loops import Loop
+
+logger = logging.getLogger("kingdom_async.testing")
+
+#: Real seconds for which a socket that a task waits on may still have something to say.
+GRACE = 0.02
+#: Real seconds without any event after which a program that nothing can wake is given up.
+GIVE_UP = 0.5
+#: Real seconds of standing still after which a line is logged.
+_LONG = 5.0
+
+
+class Deadlock(RuntimeError):
+    """No task can ever run again: none waits for time, a socket, or a call elsewhere."""
+
+
+class Then(Enum):
+    """What follows if nothing happens meanwhile."""
+
+    JUMP = auto()
+    GIVE_UP = auto()
+    SAY_SO = auto()
+
+
+class Rest(NamedTuple):
+    """How many real seconds to wait, and what then."""
+
+    seconds: float
+    then: Then
+
+
+class Outside(NamedTuple):
+    """What may wake a program besides time."""
+
+    #: Calls in threads, processes and executors that are out; not those that wait for the loop.
+    calls: int
+    #: Sockets, pipes and such.
+    files: int
+
+
+class Idle:
+    """Decides for one program, or for the tests that share a loop."""
+
+    def __init__(self, *, grace: float = GRACE, give_up: float = GIVE_UP) -> None:
+        self.grace = grace
+        self.give_up = give_up
+        #: What a deadlock said; None while there was none.
+        self.deadlock: str | None = None
+        #: Called where there is a deadlock and no block to cancel, or it would not go.
+        self.last_resort: Callable[[], None] = self._raise
+        self._scope: CancelScope | None = None
+        self._has_said_so = False
+
+    def rest(self, outside: Outside, *, has_timer: bool) -> Rest:
+        if outside.calls:
+            return Rest(_LONG, Then.SAY_SO)
+        if has_timer:
+            return Rest(self.grace if outside.files else 0.0, Then.JUMP)
+        return Rest(_LONG, Then.SAY_SO) if outside.files else Rest(self.give_up, Then.GIVE_UP)
+
+    def say_so(self, outside: Outside) -> None:
+        """It has stood still for long."""
+        if self._has_said_so:
+            return
+        self._has_said_so = True
+        what = (
+            "a call in a thread, process or executor" if outside.calls else "a socket or pipe"
+        )
+        logger.warning(
+            "virtual time stands still for %g s of real time: the program waits for %s",
+            _LONG,
+            what,
+        )
+
+    def found_deadlock(self, loop: Loop) -> None:
+        """Nothing can wake the program: cancel the block that is watched."""
+        is_first = self.deadlock is None
+        self.deadlock = (
+            "deadlock: every task waits, and nothing is left that could wake one: no timer, no "
+            f"call in a thread or process, no socket.\n{tree_text(loop)}"
+        )
+        if self._scope is not None and is_first:
+            self._scope.cancel()
+        else:
+            self.last_resort()
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """The block that is cancelled by a deadlock, which is then raised here.
+
+        Raises:
+            Deadlock: Whatever the block made of it.
+        """
+        self.deadlock, self._has_said_so = None, False
+        error: Exception | None = None
+        with CancelScope() as self._scope:
+            try:
+                yield
+            except Exception as raised:
+                error = raised
+        self._scope = None
+        text, self.deadlock = self.deadlock, None
+        if text is not None:
+            raise Deadlock(text) from error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
+    def _raise(self) -> None:
+        raise Deadlock(self.deadlock)
+
+
+def tree_text(loop: Loop) -> str:
+    """The tasks of *loop*; from any thread."""
+    recorder = next((each for each in hub.recorders if each.loop.thread == loop.thread), None)
+    text = tree_of(loop, recorder)
+    # Every task is, to a recording that is not on.
+    return text if recorder is not None else text.replace(" (foreign)", "")

@@ -1,0 +1,99 @@
+"""Virtual time on trio: its `MockClock`, told when to jump.
+
+Rule: as in `asyncio_clock`: what is out is counted in the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from .._outside import executor_calls
+from ..trace.instrument import TrioLoop
+from . import _internals
+from .idle import Idle, Outside, Rest, Then
+from .walk import process_calls, stacks
+
+
+class TrioClock(trio.abc.Instrument):
+    """Steers a `MockClock`, and counts the threads of the run that it is the clock of."""
+
+    def __init__(self, idle: Idle | None = None) -> None:
+        _internals.need(_internals.TRIO_CLOCK)
+        self.idle = idle or Idle()
+        self.idle.last_resort = _cancel_all
+        self.clock = MockClock()
+        self._threads = 0
+        self._due = math.inf
+        self._rest = Rest(0.0, Then.JUMP)
+        self._outside = Outside(0, 0)
+        self._stop_counting: Callable[[], None] | None = None
+        _internals.steer(self.clock, before_wait=self._before_wait, when_idle=self._when_idle)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `anyio.run`, and for its test runner."""
+        return {"clock": self.clock, "instruments": [self]}
+
+    def before_run(self) -> None:
+        self._threads = 0
+        self._stop_counting = _internals.count_trio_threads(self._more, self._less)
+
+    def after_run(self) -> None:
+        if self._stop_counting is not None:
+            self._stop_counting()
+            self._stop_counting = None
+
+    def _more(self) -> None:
+        self._threads += 1
+
+    def _less(self) -> None:
+        self._threads -= 1
+
+    def _before_wait(self, deadline: float) -> float:
+        self._due = deadline
+        self._outside = self._look_outside()
+        rest = self.idle.rest(self._outside, has_timer=deadline < math.inf)
+        self._rest = rest
+        return rest.seconds
+
+    def _when_idle(self) -> None:
+        if self._rest.then is Then.JUMP:
+            _internals.set_time(self.clock, self._due)
+        elif self._rest.then is Then.GIVE_UP:
+            self.idle.found_deadlock(TrioLoop())
+        else:
+            self.idle.say_so(self._outside)
+
+    def _look_outside(self) -> Outside:
+        calls = self._threads
+        if calls:
+            calls -= sum(
+                _internals.trio_threads_that_wait(native.coro, native.native.context, codes)
+                for native, codes in stacks(TrioLoop())
+            )
+        if executor_calls:
+            calls += executor_calls.count(trio.lowlevel.current_trio_token())
+        files = _files()
+        if files:
+            calls += process_calls(TrioLoop())
+        return Outside(max(calls, 0), files)
+
+
+def _files() -> int:
+    """Tasks that wait for a file, besides trio's own that waits for other threads."""
+    waits: Any = trio.lowlevel.current_statistics().io_statistics
+    if waits.backend == "epoll":
+        return int(waits.tasks_waiting_read + waits.tasks_waiting_write) - 1
+    return int(getattr(waits, "tasks_waiting", 1)) - 1
+
+
+def _cancel_all() -> None:
+    """trio must not see an error here; so the program's main task is cancelled."""
+    root = trio.lowlevel.current_root_task()
+    for nursery in root.child_nurseries if root is not None else ():
+        nursery.cancel_scope.cancel()
