@@ -140,9 +140,10 @@ def quiet_files(loop: object, selector_map: Any) -> set[int]:
     files &= {*selector_map}
     pids = {process.pid for process in processes}
     for key in selector_map.values() if pids else ():
-        handles: Any = key.data
-        reader: Any = handles[0] if isinstance(handles, tuple) else None
-        args: Any = getattr(reader, "_args", None)
+        try:
+            args = key.data[0]._args
+        except (AttributeError, TypeError):  # no handle to call, or not for reading
+            continue
         if args and isinstance(args[0], int) and args[0] in pids:  # it waits for the exit
             files.add(key.fd)
     return files
