@@ -151,7 +151,7 @@ class Top(App[None]):
         self._show_status()
         alerts = self.query_one("#alerts", Static)
         alerts.update(texts.alerts(answer))
-        self._show_rows(answer["rows"])
+        self._show_rows(list({row["ident"]: row for row in answer["rows"]}.values()))
         if answer["task"] is not None:
             self._details = answer["task"]
         elif self._details is None and answer["rows"]:  # the first answer

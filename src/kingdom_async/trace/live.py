@@ -69,23 +69,25 @@ def look(loop: Loop, recorder: Recorder | None = None) -> list[LiveTask]:
     natives = {task.ident: task for task in tasks_of(loop)}
     if recorder is None:
         return [_unrecorded(loop, task) for task in natives.values() if not task.internal]
+    known = dict(copied(recorder.store.serials.items()))
     return [
-        *_recorded(loop, recorder, natives),
+        *_recorded(loop, recorder, natives, known),
         *(
             _unrecorded(loop, task)
             for task in natives.values()
             if not task.internal
-            and task.ident not in recorder.store.serials
+            and task.ident not in known
+            and task.ident not in recorder.store.serials  # meanwhile
             and has_begun(task.coro)  # what has not is ours, and known as such
         ),
     ]
 
 
 def _recorded(
-    loop: Loop, recorder: Recorder, natives: dict[int, NativeTask]
+    loop: Loop, recorder: Recorder, natives: dict[int, NativeTask], known: dict[int, int]
 ) -> Iterable[LiveTask]:
     store, at = recorder.store, now()
-    idents = {serial: ident for ident, serial in copied(store.serials.items())}
+    idents = {serial: ident for ident, serial in known.items()}
     blocks: dict[int, int] = {}
     open_spans: dict[int | None, list[Span]] = {}
     for span in copied(store.open_spans.values()):
