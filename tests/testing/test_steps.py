@@ -195,6 +195,6 @@ def test_any_class_of_loop_can_be_watched() -> None:
     class Mine(asyncio.SelectorEventLoop):
         pass
 
-    loop = watched_loop(Mine, Watcher())
+    loop = watched_loop(Mine(), Watcher())
     assert isinstance(loop, Mine)
     loop.close()

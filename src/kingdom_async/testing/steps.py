@@ -58,41 +58,29 @@ class Watcher:
 
 
 def watched_backend(
-    name: str,
-    watcher: Watcher,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    backend: str | tuple[str, dict[str, Any]], watcher: Watcher
 ) -> tuple[str, dict[str, Any]]:
-    """What anyio calls backend *name*, and its options, so that *watcher* is told.
+    """What anyio calls a backend, and the options for it, so that *watcher* is told.
+
+    It is told from the first task of the run on.
 
     Args:
-        name: One of `BACKENDS`.
-        watcher: Is told from the first task of the run on.
-        loop_factory: A class of loop to use in place of the backend's own; asyncio only.
+        backend: One of `BACKENDS`, or such a pair, as `virtual_backend` gives.
     """
-    native, options = anyio_backend(name)
+    native, options = anyio_backend(backend) if isinstance(backend, str) else backend
     if native == "trio":
-        return native, {**options, "instruments": [_trio_instrument(watcher)]}
-    factory = loop_factory or options.get("loop_factory")
-    return native, {**options, "loop_factory": lambda: watched_loop(factory, watcher)}
+        instruments = [*options.get("instruments", ()), _trio_instrument(watcher)]
+        return native, {**options, "instruments": instruments}
+    factory = options.get("loop_factory") or asyncio.SelectorEventLoop
+    return native, {**options, "loop_factory": lambda: watched_loop(factory(), watcher)}
 
 
-def watched_loop(
-    factory: Callable[[], asyncio.AbstractEventLoop] | None, watcher: Watcher
-) -> asyncio.AbstractEventLoop:
-    """A loop as *factory* makes it, of which *watcher* is told; default, asyncio's own."""
-    loop: Any = _watched_class(_class_of(factory))()
+def watched_loop(loop: Any, watcher: Watcher) -> asyncio.AbstractEventLoop:
+    """*loop*, which was just made, of any class; *watcher* is told of its steps."""
+    kind: Any = type(loop)
+    loop.__class__ = _watched_class(kind)
     loop.watch(watcher)
     return loop  # type: ignore[no-any-return]
-
-
-def _class_of(factory: Callable[[], asyncio.AbstractEventLoop] | None) -> type:
-    if factory is None:
-        return asyncio.SelectorEventLoop
-    if isinstance(factory, type):
-        return factory
-    made = factory()
-    made.close()
-    return type(made)
 
 
 def is_step(callback: Any) -> bool:
@@ -115,6 +103,9 @@ def _is_task(owner: Any) -> bool:
 
 @cache
 def _watched_class(base: Any) -> type:
+    create_task: Callable[..., asyncio.Task[Any]] = base.create_task
+    call_soon: Callable[..., asyncio.Handle] = base.call_soon
+
     class WatchedLoop(base):  # type: ignore[misc]
         """A loop that tells of each step."""
 
@@ -125,23 +116,21 @@ def _watched_class(base: Any) -> type:
             self._neutral = Context()
 
         def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-            create_task: Callable[..., asyncio.Task[Any]] = super().create_task
-            task = create_task(self._watcher.wrapped(coro), **options)
+            task = create_task(self, self._watcher.wrapped(coro), **options)
             self._watcher.spawned(task)
             return task
 
         def call_soon(
             self, callback: Any, *args: Any, context: Context | None = None
         ) -> asyncio.Handle:
-            call_soon: Callable[..., asyncio.Handle] = super().call_soon
-            task = getattr(callback, "__self__", None)
+            task: Any = getattr(callback, "__self__", None)
             if not _is_task(task) or not is_step(callback):
-                return call_soon(callback, *args, context=context)
+                return call_soon(self, callback, *args, context=context)
             step = Step(task, callback, args, context)
             if self._watcher.pick is None:
-                return call_soon(self._take, step, context=context)
+                return call_soon(self, self._take, step, context=context)
             self._due.append(step)
-            return call_soon(self._take_one, context=self._neutral)
+            return call_soon(self, self._take_one, context=self._neutral)
 
         def _take(self, step: Step) -> None:
             self._watcher.stepping(step.task)
@@ -155,8 +144,7 @@ def _watched_class(base: Any) -> type:
             pick = self._watcher.pick
             place = 0 if pick is None else pick(self._due)
             if place is None:
-                call_soon: Callable[..., asyncio.Handle] = super().call_soon
-                call_soon(self._take_one, context=self._neutral)
+                call_soon(self, self._take_one, context=self._neutral)
                 return
             step = self._due.pop(place)
             if step.context is None:
