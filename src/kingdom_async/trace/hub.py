@@ -74,7 +74,7 @@ class Hub:
     def end(self, recording: Recording) -> None:
         """Stop *recording*, and take every hook away that it needed."""
         self._detach(recording, for_good=True)
-        recording.stop()
+        guarded(recording.stop)()
         self._settle()
 
     def _detach(self, recording: Recording, *, for_good: bool = False) -> None:

@@ -131,7 +131,7 @@ class Recorder:
             return
         self.expected = None
         if serial is not None and self.store.live.pop(serial, None) is not None:
-            self.unbegun.pop(serial, None)
+            close_unstarted([self.unbegun.pop(serial, None)])
             self.store.never += 1
 
     @guarded
