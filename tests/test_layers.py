@@ -92,7 +92,8 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/switch": {"trace/hub"},
         "trace/live": set(),
         "trace/tree": {"trace/hub", "trace/live"},
-        "trace/watchdog": {"trace/hub"},
+        "trace/holders": set(),
+        "trace/watchdog": {"trace/holders", "trace/hub"},
     },
     {  # asked and switched from another process
         "trace/sockets": set(),

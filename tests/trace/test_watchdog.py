@@ -260,6 +260,41 @@ async def test_a_process_that_stood_still_blocks_nothing(
     assert reports.messages == []
 
 
+@pytest.mark.parametrize("backend", chosen(REAL))
+def test_a_loop_that_waits_for_the_processor_blocks_nothing(
+    backend: str, monkeypatch: pytest.MonkeyPatch, reports: Reports
+) -> None:
+    """Where the machine is busy, an idle loop may be late to answer; it is no task's fault."""
+    times, seen = Times(monkeypatch), list[float]()
+
+    async def main() -> None:
+        loop = current_loop()
+        dog = Watchdog(1.0, loop)
+        monkeypatch.setattr(loop, "call", lambda func: None)  # it does not get to answer
+        monkeypatch.setattr(loop, "is_idle", lambda: False)
+
+        def looks() -> None:
+            until = time.monotonic() + _LATE
+            while backend != "asyncio+uvloop" and not waits(loop.thread):
+                assert time.monotonic() < until
+            for _ in range(7):  # until right before the limit twice
+                seen.append(times.pass_(dog, 0.25))
+
+        times.pass_(dog, 0)
+        await anyio.to_thread.run_sync(looks)
+
+    name, options = backend_and_options(backend)
+    anyio.run(main, backend=name, backend_options=options)
+    assert len(seen) == 7
+    assert reports.messages == []
+
+
+def waits(thread: int) -> bool:
+    """True while a loop's thread is where it waits for events."""
+    frame = sys._current_frames()[thread]
+    return frame.f_code.co_name in {"select", "get_events"}
+
+
 async def test_c_code_that_holds_the_interpreter(
     monkeypatch: pytest.MonkeyPatch, reports: Reports
 ) -> None:

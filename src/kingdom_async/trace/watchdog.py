@@ -7,27 +7,22 @@ process stood still.
 
 from __future__ import annotations
 
-import sysconfig
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from threading import get_ident
 from time import process_time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from .holders import Holder, holder_of, serial_in
 from .hub import current_loop, hub
 from .logs import log_lint
-from .loops import tasks_of
 from .monitor import monitor
 from .records import Lag, Lint, now
-from .stacks import Line, is_library, lines, running
-from .store import Life
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from .loops import Loop, NativeTask
+    from .loops import Loop
     from .recorder import Recorder
     from .recording import Recording
 
@@ -35,12 +30,6 @@ if TYPE_CHECKING:
 _SHORTEST, _OVERSLEPT = 0.01, 0.1
 #: How many lines of the stack are told, from the inside.
 _LINES = 30
-#: Python's own library and what is installed: not where a reader looks first.
-_INSTALLED = tuple(
-    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
-#: How the names of functions begin that run a loop: a callback's own frames are inside them.
-_BELOW = ("_run", "run", "unrolled_run")
 
 
 @contextmanager
@@ -126,18 +115,6 @@ class _Ping:
         self.answered = now()
 
 
-class _Blocked(NamedTuple):
-    """Who holds the loop."""
-
-    #: ``"task 'fetch' (service.py:12 in parse)"``.
-    who: str
-    name: str | None
-    task: NativeTask | None
-    place: str | None
-    source: str
-    stack: list[Line]
-
-
 class Watchdog:
     """Watches one loop; a job of the monitor."""
 
@@ -221,25 +198,27 @@ class Watchdog:
         if not self._loop.runs():
             self._ping = None
             return
-        found = _look(self._loop, self._recorders())
+        found = holder_of(self._loop, self._recorders())
+        if found.is_nobody or (not found.stack and now() - ping.sent < 2 * self._seconds):
+            return  # it waits for its turn among the threads; where it has no frames, it may
         if ping.answered is None:  # else the stack may be that of another
             self._told = self._tell(found, f"has held the loop for {now() - ping.sent:.3g} s")
 
     def _report_held(self, seconds: float) -> None:
         """It was, and nothing could look; whoever did it may be there still."""
-        found = _look(self._loop, self._recorders())
+        found = holder_of(self._loop, self._recorders())
         self._tell(
             found,
             f"is where the loop is after {seconds:.3g} s in which no thread could run; a call "
             "of C code held the interpreter, there or right before",
         )
 
-    def _tell(self, found: _Blocked, what: str) -> Lint:
+    def _tell(self, found: Holder, what: str) -> Lint:
         """Tell every recording, and log it."""
         what = f"{what}: {found.source}" if found.source else what
         last = None
         for recorder in self._recorders():
-            last = _serial(found.task, recorder)
+            last = serial_in(recorder, found.task)
             text = what if last is not None else f"{found.who} {what}"
             recorder.suspect("blocked-loop", last, text, found.place)
         stack = "".join(f"\n  {line}: {line.source}" for line in found.stack[-_LINES:])
@@ -255,53 +234,3 @@ class Watchdog:
             who = told.message.partition(" has held the loop")[0]
             message = f"{who} let go of the loop after {seconds:.3g} s"
             log_lint(replace(told, message=message, at=now()), self._name)
-
-
-def _look(loop: Loop, recorders: list[Recorder]) -> _Blocked:
-    """Who holds the loop, and where."""
-    frames = running(loop.thread)
-    task, own = _task_in(frames, loop)
-    stack = lines(own)
-    line = next((line for line in reversed(stack) if _is_of_program(line)), None)
-    line = line or (stack[-1] if stack else None)
-    place = None if line is None else str(line)
-    name = None if task is None else _name(task, recorders)
-    who = "a callback" if name is None else f"task {name!r}"
-    who = f"{who} ({place or 'unknown place'})"
-    return _Blocked(who, name, task, place, "" if line is None else line.source, stack)
-
-
-def _task_in(stack: list[FrameType], loop: Loop) -> tuple[NativeTask | None, list[FrameType]]:
-    """The task that runs in these frames, and those of them that are its own."""
-    depths = {id(frame): depth for depth, frame in enumerate(stack)}
-    for task in tasks_of(loop):
-        depth = depths.get(id(getattr(task.coro, "cr_frame", None)))
-        if depth is not None and not task.internal:
-            return task, stack[depth:]
-    return None, _own_frames(stack)
-
-
-def _serial(task: NativeTask | None, recorder: Recorder) -> int | None:
-    serial = -1 if task is None else recorder.store.serials.get(task.ident, -1)
-    return serial if serial in recorder.store.live else None
-
-
-def _name(task: NativeTask, recorders: list[Recorder]) -> str:
-    for recorder in recorders:
-        raw = recorder.store.live.get(recorder.store.serials.get(task.ident, -1))
-        if raw is not None:
-            return Life(*raw).name
-    return task.name
-
-
-def _own_frames(stack: list[FrameType]) -> list[FrameType]:
-    """The frames of a callback: those inside the last one of a loop."""
-    for index in range(len(stack) - 1, -1, -1):
-        code = stack[index].f_code
-        if code.co_name.startswith(_BELOW) and is_library(code.co_filename):
-            return stack[index + 1 :]
-    return stack
-
-
-def _is_of_program(line: Line) -> bool:
-    return not line.path.startswith(_INSTALLED)
