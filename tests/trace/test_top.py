@@ -210,6 +210,7 @@ async def test_shows_what_is_wrong_before_all_else() -> None:
         assert "loop lag no answer" in said(app, "status")
         assert str(app.query_one(DataTable[Text]).get_row_at(0)[0]) == "long-step"
         await until(pilot, lambda: "⚠ task 'task-1' held" in said(app, "story"))
+        assert said(app, "story").splitlines()[-1] == "⚠ task 'task-1' held the loop for 0.3 s"
         made.status |= {"loop": {"state": "runs", "lag": 0.3}, "lints": []}
         await until(pilot, lambda: said(app, "alerts") == "")
         assert "loop lag 300 ms" in said(app, "status")

@@ -18,6 +18,7 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.css.query import NoMatches
 from textual.widgets import DataTable, Footer, Input, Static
 
 from kingdom_async.trace.client import ControlError
@@ -46,7 +47,9 @@ class Top(App[None]):
     #headline, #status { height: 1; }
     #headline { background: $panel; }
     DataTable { scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; }
-    #alerts { height: auto; max-height: 9; padding: 0 0; background: $surface; }
+    #alerts { height: auto; max-height: 9; background: $surface; }
+    #headline, #status, #alerts { text-wrap: nowrap; text-overflow: ellipsis; }
+    VerticalScroll { scrollbar-size-vertical: 1; }
     #filter { display: none; height: 3; }
     #filter.-on { display: block; }
     DataTable { height: 3fr; }
@@ -121,19 +124,23 @@ class Top(App[None]):
     async def ask(self) -> None:
         """Ask once, and show the answer."""
         async with self._asks:
-            options = {
-                "sort": self._sort,
-                "descending": self._descending,
-                "filter": self.query_one("#filter", Input).value,
-                "limit": ROWS,
-                "task": self._selected,
-            }
-            try:
-                answer = await asyncio.to_thread(self._control.top, **options)
-            except ControlError as error:
-                self._show_error(str(error))
-                return
-            self._show(answer)
+            with suppress(NoMatches):  # on the way out: the panels are gone already
+                await self._ask()
+
+    async def _ask(self) -> None:
+        options = {
+            "sort": self._sort,
+            "descending": self._descending,
+            "filter": self.query_one("#filter", Input).value,
+            "limit": ROWS,
+            "task": self._selected,
+        }
+        try:
+            answer = await asyncio.to_thread(self._control.top, **options)
+        except ControlError as error:
+            self._show_error(str(error))
+            return
+        self._show(answer)
 
     # --- showing -----------------------------------------------------------------------
 

@@ -98,9 +98,9 @@ def _name(row: Answer) -> Text:
     """The name, with the module that it begins with less bright."""
     name = plain(row["name"])
     if row["foreign"]:
-        return Text(name, style="dim")
+        return Text().append(name, style="dim")
     at = name.rfind(".") + 1 if name.replace(".", "").isidentifier() else 0
-    return Text(name[:at], style="dim").append(name[at:], style="bold not dim")
+    return Text().append(name[:at], style="dim").append(name[at:], style="bold")
 
 
 def _number(text: str) -> Text:
@@ -215,9 +215,6 @@ def story(task: Answer, *, has_ended: bool) -> Text:
         if value is not None:
             text.append(f"\n{label} ", style="dim")
             text.append(plain(value))
-    for message in task["lints"]:
-        text.append("\n⚠ ", style="bold yellow")
-        text.append(plain(message))
     text.append("\n\nawait stack" if task["stack"] else "", style="dim")
     for depth, line in enumerate(task["stack"]):
         text.append("\n" + "  " * min(depth, 8) + ("└ " if depth else ""), style="dim")
@@ -225,6 +222,9 @@ def story(task: Answer, *, has_ended: bool) -> Text:
     for span in task["spans"]:
         text.append(f"\n▸ {plain(span['name'])}", style="magenta")
         text.append(f"  since {seconds(span['seconds'])}", style="dim")
+    for number, message in enumerate(task["lints"]):
+        text.append("\n⚠ " if number else "\n\n⚠ ", style="bold yellow")
+        text.append(plain(message))
     return text
 
 

@@ -114,11 +114,13 @@ def details(task: LiveTask, recorder: Recorder | None) -> dict[str, Any]:
         "spans": [
             {"name": cut(span.name), "seconds": now() - span.start} for span in task.spans
         ],
-        "lints": [
-            lint.message[:500]
-            for lint in lints
-            if task.serial is not None and lint.task == task.serial
-        ][-10:],
+        "lints": list(
+            {
+                lint.kind: lint.message[:500]  # the last of each kind
+                for lint in lints
+                if task.serial is not None and lint.task == task.serial
+            }.values()
+        ),
         "histogram": _histogram(task, recorder),
     }
 
@@ -150,7 +152,8 @@ def _idle(recorder: Recorder | None) -> Callable[[LiveTask], float | None]:
     def idle(task: LiveTask) -> float | None:
         if task.state != "waiting" or task.serial is None:
             return None
-        return at - last.get(task.serial, first)
+        rests = at - last.get(task.serial, first)
+        return rests if task.age is None else min(rests, task.age)
 
     return idle
 
