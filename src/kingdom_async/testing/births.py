@@ -1,0 +1,271 @@
+"""What is made while a block runs, and by which line: streams, pools, tokens, generators.
+
+Rule: the classes are watched only while some block runs, and only what is made in the thread
+of that block counts for it. What is noted is held weakly: looking at it keeps nothing alive.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial, wraps
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType
+from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary, ref
+
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from .._queue_streams import ReceiveStream, SendStream
+from .._queues import Queue
+from ..trace.stacks import Line, is_library, line_of
+from . import _internals_leaks
+from .cleanups import has_cleanup
+
+Kind = Literal["task", "thread", "pool", "stream", "queue", "token", "coroutine", "generator"]
+
+#: How many frames back Python looks for the line that made a coroutine.
+_ORIGIN_DEPTH = 10
+
+AnyGenerator = AsyncGeneratorType[Any, Any]
+AnyCoroutine = CoroutineType[Any, Any, Any]
+
+
+class Born(NamedTuple):
+    """Something that was made, and where."""
+
+    kind: Kind
+    what: ref[Any]
+    place: str
+
+
+class Borrowed(NamedTuple):
+    """A token that was asked for."""
+
+    limiter: Any
+    borrower: object
+    place: str
+
+
+class Births:
+    """What was made in this thread since this was opened."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        #: By ``id``. The weak reference of what is garbage is dead before its ``__del__`` runs.
+        self.made: dict[int, Born] = {}
+        self.tokens: dict[tuple[int, int], Borrowed] = {}
+        #: Where each thread was started, whoever started it.
+        self.threads: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+        #: Sentences about what was dropped while it should not have been: kind, name, place.
+        self.dropped: list[tuple[Kind, str, str]] = []
+        self.recorder = _internals_leaks.who_records_warnings()
+
+    @property
+    def is_here(self) -> bool:
+        return threading.get_ident() == self._thread
+
+    def begin(self) -> None:
+        """Watch from here on."""
+        with _changing:
+            _open.append(self)
+            if len(_open) == 1:
+                _hooks.extend(_installed())
+        # Both are settings of this thread.
+        self._depth = sys.get_coroutine_origin_tracking_depth()
+        sys.set_coroutine_origin_tracking_depth(max(self._depth, _ORIGIN_DEPTH))
+        self._before = sys.get_asyncgen_hooks()
+        self._first = partial(self._generator_begins, self._before.firstiter)
+        self._last = partial(self._generator_dropped, self._before.finalizer)
+        sys.set_asyncgen_hooks(self._first, self._last)
+
+    def end(self) -> None:
+        """Watch no more."""
+        with _changing:
+            _open.remove(self)
+            if not _open:
+                while _hooks:
+                    _hooks.pop()()
+        if self.is_here:
+            sys.set_coroutine_origin_tracking_depth(self._depth)
+            if sys.get_asyncgen_hooks().firstiter is self._first:
+                sys.set_asyncgen_hooks(*self._before)
+
+    def note(self, kind: Kind, what: object, frame: FrameType | None) -> None:
+        self.made[id(what)] = Born(kind, ref(what), _place(frame))
+
+    # Async generators are the interpreter's: it calls these, in the thread of the block.
+
+    def _generator_begins(
+        self, before: Callable[[AnyGenerator], object] | None, generator: AnyGenerator
+    ) -> None:
+        self.note("generator", generator, sys._getframe(1))
+        if before is not None:
+            before(generator)
+
+    def _generator_dropped(
+        self, before: Callable[[AnyGenerator], object] | None, generator: AnyGenerator
+    ) -> None:
+        born = self.made.pop(id(generator), None)
+        if born is not None and self in _open and has_cleanup(generator):
+            how = f"begun at {born.place}, left at {where_left(generator)}"
+            self.dropped.append((born.kind, f"{generator.__qualname__}()", how))
+        if before is not None:
+            before(generator)
+
+
+_KINDS: dict[type, Kind] = {
+    MemoryObjectSendStream: "stream",
+    MemoryObjectReceiveStream: "stream",
+    SendStream: "stream",
+    ReceiveStream: "stream",
+    Queue: "queue",
+}
+
+_open: list[Births] = []
+_hooks: list[Callable[[], None]] = []  # what takes each of them away
+_changing = threading.RLock()
+
+
+def _here() -> list[Births]:
+    return [births for births in _open if births.is_here]
+
+
+# --- what is called when something is made --------------------------------------------
+
+
+def _made(kind: Kind, what: object, *_: object, **__: object) -> None:
+    for births in _here():
+        births.note(kind, what, sys._getframe(2))
+
+
+def _pool_made(pool: Executor, *_: object, **__: object) -> None:
+    frame = sys._getframe(2)
+    if frame.f_code.co_name != "run_in_executor":  # else it is the loop's own
+        for births in _here():
+            births.note("pool", pool, frame)
+
+
+def _dropped(what: Any) -> None:
+    for births in _open:
+        born = births.made.pop(id(what), None)
+        if born is not None and (name := still_open(born.kind, what)) is not None:
+            births.dropped.append((born.kind, name, f"made at {born.place}"))
+
+
+def _thread_started(thread: threading.Thread) -> None:
+    for births in _open:
+        births.threads[thread] = _place(sys._getframe(2))
+
+
+def _token_asked(limiter: object, borrower: object) -> None:
+    for births in _here():
+        key = id(limiter), id(borrower)
+        births.tokens[key] = Borrowed(limiter, borrower, _place(sys._getframe(2)))
+
+
+def _token_returned(limiter: object, borrower: object) -> None:
+    for births in _open:  # perhaps from another thread
+        births.tokens.pop((id(limiter), id(borrower)), None)
+
+
+def _never_awaited(coroutine: AnyCoroutine) -> None:
+    for births in _here():
+        if coroutine.cr_origin is None or _internals_leaks.is_expected(
+            coroutine, births.recorder
+        ):
+            continue
+        how = f"called at {origin(coroutine)}"
+        births.dropped.append(("coroutine", f"{coroutine.__qualname__}()", how))
+
+
+def _installed() -> Iterable[Callable[[], None]]:
+    """Put every hook in its place; gives what takes each away."""
+    for owner, kind in _KINDS.items():
+        made = "__post_init__" if hasattr(owner, "__post_init__") else "__init__"
+        yield _hook(owner, made, partial(_made, kind))
+        yield _hook(owner, "__del__", _dropped)
+    for pool in (ThreadPoolExecutor, ProcessPoolExecutor):
+        yield _hook(pool, "__init__", _pool_made)
+    yield _hook(threading.Thread, "start", _thread_started)
+    for limiter in _internals_leaks.limiter_classes():
+        yield _hook(limiter, "acquire_on_behalf_of_nowait", _token_asked)
+        yield _hook(limiter, "acquire_on_behalf_of", _token_asked)
+        yield _hook(limiter, "release_on_behalf_of", _token_returned)
+    yield _internals_leaks.watch_unawaited(_never_awaited)
+
+
+def _hook(owner: Any, name: str, see: Callable[..., None]) -> Callable[[], None]:
+    """Have *see* called, with the same arguments, before ``owner.name`` is."""
+    is_own = name in vars(owner)
+    before = getattr(owner, name, None)
+
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        see(*args, **kwargs)
+        return None if before is None else before(*args, **kwargs)
+
+    hook = seen if before is None else wraps(before)(seen)
+    setattr(owner, name, hook)
+
+    def remove() -> None:
+        if vars(owner).get(name) is not hook:
+            return  # somebody else has put a hook around ours, which then does nothing
+        if is_own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+    return remove
+
+
+# --- names and places ---------------------------------------------------------------
+
+
+def still_open(kind: Kind, what: Any) -> str | None:
+    """What to call *what* if it should have been closed or emptied, and was not."""
+    if kind == "queue":
+        return queue_name(what) if _internals_leaks.has_items(what) else None
+    if kind == "pool":
+        return type(what).__name__ if _internals_leaks.has_threads(what) else None
+    if isinstance(what, (SendStream, ReceiveStream)):
+        queue = _internals_leaks.queue_of(what)
+        is_open = _internals_leaks.is_open(what) and _internals_leaks.is_open(queue)
+        end = "send" if isinstance(what, SendStream) else "receive"
+        return f"{end} stream of {queue_name(queue)}" if is_open else None
+    end = "send" if isinstance(what, MemoryObjectSendStream) else "receive"
+    return f"memory {end} stream" if _internals_leaks.is_open(what) else None
+
+
+def queue_name(queue: Queue[Any]) -> str:
+    return f"{queue!r}"[1:-1]
+
+
+def origin(coroutine: AnyCoroutine) -> str:
+    """The line that made *coroutine*, as far as it is known."""
+    frames = [Line(*frame) for frame in coroutine.cr_origin or ()]
+    own = [line for line in frames if not is_library(line.path)]
+    return str((own or frames or [_defined(coroutine.cr_code)])[0])
+
+
+def where_left(generator: AnyGenerator) -> str:
+    """The line at which *generator* waits to go on."""
+    frame = generator.ag_frame
+    if frame is None:
+        return str(_defined(generator.ag_code))
+    return str(Line(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+
+
+def _defined(code: CodeType) -> Line:
+    return Line(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def _place(frame: FrameType | None) -> str:
+    """The first line, from *frame* outwards, that is not in a library that only passes on."""
+    inner = frame
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not is_library(path) and path != "<string>":  # where dataclasses have __init__
+            return str(line_of(frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return "?" if inner is None else str(line_of(inner.f_code, inner.f_lasti))

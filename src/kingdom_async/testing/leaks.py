@@ -1,0 +1,296 @@
+"""`no_leaks`: what a block has begun must be over when it is left.
+
+Rule: it only looks. What it finds it names, with the line it came from, and leaves as it is; and
+nothing is called a leak that was there before the block, or stays alive by design.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain
+from types import CoroutineType, FrameType
+from typing import Any
+from weakref import WeakSet
+
+from anyio import CapacityLimiter
+from anyio.lowlevel import checkpoint
+from anyio.to_thread import current_default_thread_limiter
+
+from .._arguments import shown
+from .._backend import current_backend
+from .._limits import Limiter
+from ..trace.loops import AsyncioLoop, Loop, NativeTask
+from ..trace.stacks import Line, frames, is_library
+from . import _internals_leaks
+from .births import AnyCoroutine, Births, Born, Kind, origin, still_open, where_left
+
+_TURNS = 50  # of the loop, in which tasks that are over may come to their end
+_PAUSE = 0.001  # seconds
+
+_ADVICE: dict[str, str] = {
+    "task": "start it in a task group that is left inside the block",
+    "thread": "join it, or let it come to its end, inside the block",
+    "pool": "shut it down, or use it as 'with … as pool'",
+    "stream": "close it, or use it as 'async with'",
+    "queue": "take what is in it, or use it as 'async with queue'",
+    "token": "give it back in a 'finally', or borrow it with 'async with limiter'",
+    "coroutine": "await it, or close it",
+    "generator": "use 'async with aclosing(…)' around the loop",
+}
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that a block has begun and left behind."""
+
+    kind: Kind
+    #: What it calls itself.
+    name: str
+    #: The line it came from, or where it is now.
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}, {self.place}"
+
+
+class LeakError(AssertionError):
+    """A block has left something behind.
+
+    Attributes:
+        leaks: What it was.
+    """
+
+    def __init__(self, leaks: Collection[Leak]) -> None:
+        self.leaks = tuple(leaks)
+        things = "1 thing is" if len(self.leaks) == 1 else f"{len(self.leaks)} things are"
+        kinds = dict.fromkeys(leak.kind for leak in self.leaks)
+        super().__init__(
+            "\n".join(
+                [
+                    f"no_leaks(): {things} left behind",
+                    *(f"  - {leak}" for leak in self.leaks),
+                    *(f"{kind}: {_ADVICE[kind]}" for kind in kinds),
+                ]
+            )
+        )
+
+
+@asynccontextmanager
+async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncIterator[None]:
+    """Fail if the block leaves anything behind that it has begun.
+
+    That is: tasks; threads; pools that were not shut down; memory streams, anyio's and those of a
+    `Queue`, that were not closed; queues with items in them; tokens of limiters; coroutines that
+    nobody awaited; async generators that were neither exhausted nor closed. Each is told with
+    its name and its line.
+
+    What was there before the block is not looked at, nor what stays alive by design: worker
+    threads that have nothing to do, the loop's own tasks and pool. Where the block raises,
+    nothing is said: what is left then is the error's doing. Only the thread and the loop of the
+    block are watched, threads excepted. Use one block at a time, as another one's tasks are not
+    told from its own.
+
+    Args:
+        grace: Seconds, of real time, that threads and tokens have to come to their end. Tasks
+            have a few turns of the loop.
+        allow: Patterns, as of `fnmatch`, of what may stay: ``"thread Otel*"``.
+
+    Raises:
+        LeakError: If something is left behind, when the block is left.
+
+    Example:
+        >>> async with no_leaks():
+        ...     await serve_one_request()
+    """
+    if isinstance(allow, str):
+        raise TypeError(f"allow takes a collection of patterns; write allow=[{allow!r}]")
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0:
+        raise ValueError(f"grace must be 0 or more seconds, not {shown(grace)}")
+    _internals_leaks.check()
+    watch = Watch()
+    watch.begin()
+    try:
+        yield
+        leaks = [leak for leak in await watch.last_look(grace) if not _is_allowed(leak, allow)]
+    finally:
+        watch.end()
+    if leaks:
+        raise LeakError(leaks)
+
+
+def _is_allowed(leak: Leak, allow: Collection[str]) -> bool:
+    return any(fnmatchcase(f"{leak.kind} {leak.name}", pattern) for pattern in allow)
+
+
+class Watch:
+    """What has begun since `begin` and is not over: for a task of the loop that runs here."""
+
+    def __init__(self) -> None:
+        self._loop = _current_loop()
+        self._births = Births()
+        self._untouched: WeakSet[AnyCoroutine] | None = None
+        self._host = self._loop.current_task()
+
+    def begin(self) -> None:
+        self._tasks: WeakSet[Any] = WeakSet(task.native for task in self._loop.tasks())
+        self._threads = WeakSet(threading.enumerate())
+        self._promotions = _promotions()
+        if sys.get_coroutine_origin_tracking_depth():  # else none is made like that outside
+            _known.update(_untouched(None))
+        self._births.begin()
+
+    def end(self) -> None:
+        if self._untouched is None:  # the block has raised
+            self._collect()
+        _known.update(self._untouched or ())
+        self._births.end()
+
+    async def last_look(self, grace: float) -> list[Leak]:
+        """What is left behind, once all has ended that was about to."""
+        await checkpoint()
+        for _ in range(_TURNS):
+            if not (tasks := [*self.tasks()]):
+                break
+            del tasks
+            await checkpoint()
+        found = [*self.tasks()]
+        until = time.monotonic() + grace
+        while [*self.threads(), *self.tokens()] and time.monotonic() < until:
+            time.sleep(_PAUSE)  # noqa: ASYNC251  # real time, whatever clock the loop has
+            await checkpoint()
+        self._collect()
+        return [*found, *self.threads(), *self.tokens(), *self.things()]
+
+    def _collect(self) -> None:
+        """Have dropped what only garbage holds, and find the coroutines that are left."""
+        # A full collection takes ten times as long as all the rest together. Where nothing has
+        # been moved among the old objects, all that was made since `begin` is young.
+        is_young = _promotions() == self._promotions
+        self._untouched = WeakSet(_untouched(0, 1) if is_young else _untouched(None))
+        self._untouched -= _known
+        gc.collect(1 if is_young else 2)
+
+    def tasks(self) -> Iterator[Leak]:
+        for task in self._loop.tasks():
+            if not task.internal and task.native not in self._tasks:
+                yield Leak("task", repr(task.name), _waits(task))
+
+    def threads(self) -> Iterator[Leak]:
+        idle = _internals_leaks.idle_codes()
+        stacks = sys._current_frames()
+        for thread in threading.enumerate():
+            if thread in self._threads or isinstance(thread, threading._DummyThread):
+                continue
+            stack = _stack(stacks.get(thread.ident or 0))
+            if not stack or stack[0].f_code in idle:
+                continue  # it has just ended, or waits for work
+            started = self._births.threads.get(thread)
+            how = "" if started is None else f"started at {started}, "
+            yield Leak("thread", repr(thread.name), f"{how}runs {_line(stack)}")
+
+    def tokens(self) -> Iterator[Leak]:
+        for limiter, borrower, place in [*self._births.tokens.values()]:
+            if borrower in limiter.statistics().borrowers and not self._was_there(borrower):
+                yield Leak("token", f"of {_limiter_name(limiter)}", f"borrowed at {place}")
+
+    def _was_there(self, borrower: object) -> bool:
+        """True for the other tasks that began before the block, which are none of its business."""
+        return borrower in self._tasks and borrower is not self._host
+
+    def things(self) -> Iterator[Leak]:
+        """What was dropped, or is still held, and should have been closed or awaited."""
+        for kind, name, place in self._births.dropped:
+            yield Leak(kind, name, f"dropped; {place}")
+        for born in [*self._births.made.values()]:
+            what = born.what()
+            if what is not None:
+                yield from _left(born, what)
+        for coroutine in self._untouched or ():
+            where = f"called at {origin(coroutine)}"
+            yield Leak("coroutine", f"{coroutine.__qualname__}()", where)
+
+
+def _current_loop() -> Loop:
+    backend = current_backend()
+    if backend == "trio":
+        from ..trace.instrument import TrioLoop
+
+        return TrioLoop()
+    return AsyncioLoop(backend)
+
+
+def _left(born: Born, what: Any) -> Iterator[Leak]:
+    if born.kind == "generator":
+        if what.ag_frame is not None and not what.ag_running:
+            how = f"begun at {born.place}, left at {where_left(what)}"
+            yield Leak("generator", f"{what.__qualname__}()", how)
+    elif (name := still_open(born.kind, what)) is not None:
+        if born.kind != "pool" or not _internals_leaks.is_pool_of_loop(what):
+            yield Leak(born.kind, name, f"made at {born.place}")
+
+
+#: Coroutines that were there, untouched, when an earlier block ended.
+_known: WeakSet[AnyCoroutine] = WeakSet()
+
+
+def _promotions() -> int:
+    """How often Python's collector has moved objects among the old ones."""
+    _, middle, _ = gc.get_stats()
+    return int(middle["collections"])
+
+
+def _untouched(*generations: int | None) -> Iterator[AnyCoroutine]:
+    """Coroutines that were made while a block ran, and that nobody has begun to await."""
+    for one in chain.from_iterable(map(gc.get_objects, generations)):
+        if (
+            type(one) is CoroutineType
+            and one.cr_origin
+            and inspect.getcoroutinestate(one) == inspect.CORO_CREATED
+        ):
+            yield one
+
+
+def _waits(task: NativeTask) -> str:
+    coro: Any = task.coro
+    stack = [*frames(coro)]
+    own = [frame for frame in stack if not is_library(frame.f_code.co_filename)]
+    started = [f"started at {origin(coro)}"] if getattr(coro, "cr_origin", None) else []
+    waits = [f"waits at {_line((own or stack)[::-1])}"] if own or not started else []
+    return ", ".join([*started, *waits])
+
+
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    """The frames of a thread from the innermost outwards, without those that do the waiting."""
+    stack: list[FrameType] = []
+    while frame is not None:
+        stack.append(frame)
+        frame = frame.f_back
+    ours = (n for n, one in enumerate(stack) if not one.f_code.co_filename.endswith(_WAITING))
+    return stack[next(ours, 0) :]
+
+
+#: Where the threads of pools are while they wait for work.
+_WAITING = ("queue.py", "queues.py", "threading.py", "selectors.py", "connection.py")
+
+
+def _line(stack: list[FrameType]) -> str:
+    own = [frame for frame in stack if not is_library(frame.f_code.co_filename)]
+    frame = (own or stack)[0]
+    return str(Line(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+
+
+def _limiter_name(native: CapacityLimiter) -> str:
+    if _internals_leaks.native_limiter(current_default_thread_limiter()) is native:
+        return "the default thread limiter"
+    for one in gc.get_objects():
+        if type(one) is Limiter and _internals_leaks.native_limiter(one.current) is native:
+            return f"Limiter {one.name!r}"
+    return f"a limiter of {native.total_tokens}"
