@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .._backend import anyio_backend
 
@@ -77,7 +77,7 @@ def watched_backend(
 
 def watched_loop(loop: Any, watcher: Watcher) -> asyncio.AbstractEventLoop:
     """*loop*, which was just made, of any class; *watcher* is told of its steps."""
-    kind: Any = type(loop)
+    kind = cast("Any", type(loop))
     loop.__class__ = _watched_class(kind)
     loop.watch(watcher)
     return loop  # type: ignore[no-any-return]

@@ -1,0 +1,125 @@
+"""The private names that `cancel_everywhere` needs: trio's order, a task's coroutine and handle.
+
+Rule: as `_internals`, of which this is a part: used nowhere else, and checked when first used.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+from anyio import TaskHandle
+
+from ._internals import _check, _Gone, _wanted, need
+
+if TYPE_CHECKING:
+    from trio.lowlevel import Task as TrioTask
+
+CANCEL_EVERYWHERE = "cancel_everywhere"
+ON_TRIO = "cancel_everywhere on trio"
+
+
+@contextmanager
+def trio_in_order(seed: int) -> Iterator[None]:
+    """Runs of trio take their tasks in an order that *seed* decides, and nothing else."""
+    from trio._core import _run
+
+    run: Any = _run
+    state, was = run._r.getstate(), run._ALLOW_DETERMINISTIC_SCHEDULING
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    run._r.seed(seed)
+    try:
+        yield
+    finally:
+        run._ALLOW_DETERMINISTIC_SCHEDULING = was
+        run._r.setstate(state)
+
+
+def run_in_place(
+    task: TrioTask, wrap: Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+) -> None:
+    """Have trio run what *wrap* returns for the coroutine of *task*, which was just made."""
+    task.coro = wrap(task.coro)  # type: ignore[assignment]
+
+
+def interrupt(task: TrioTask, error: BaseException) -> bool:
+    """Have what a parked task of trio's waits for raise *error*; False if it cannot."""
+    if task._abort_func is None:
+        return False
+
+    def raise_it(*_: object) -> NoReturn:
+        raise error
+
+    task._attempt_abort(raise_it)
+    return task._next_send_fn is not None
+
+
+def handle_of(coro: Any) -> TaskHandle[Any] | None:
+    """The handle of a task in one of anyio's groups, by the coroutine that the group runs."""
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None)
+        if frame is None:
+            return None
+        if frame.f_code is TaskHandle._run_coro.__code__:
+            handle: TaskHandle[Any] | None = frame.f_locals.get("self")
+            return handle
+        coro = coro.cr_await
+    return None
+
+
+def cancel_handle(handle: TaskHandle[Any], reason: str) -> None:
+    """As `TaskHandle.cancel`, which takes no reason."""
+    handle._cancel_scope.cancel(reason)
+
+
+def semaphore_value(semaphore: Any) -> int | None:
+    """How many may still acquire it; None for what is no semaphore."""
+    value = getattr(semaphore, "value", None)
+    if value is None and hasattr(semaphore, "_bound_value"):
+        value = semaphore._value
+    if value is None and type(semaphore).__name__ == "Semaphore":
+        value = getattr(semaphore, "_value", None)
+    return value if isinstance(value, int) else None
+
+
+def open_all_shields() -> None:
+    """A run does not end: what it waits for behind shields is cancelled with the rest."""
+    for one in gc.get_objects():
+        if isinstance(one, anyio.CancelScope):
+            if one.shield:
+                one.shield = False
+        elif str(type(one).__module__).startswith("trio.") and type(one).__name__ == "CancelScope":
+            one.shield = False
+
+
+@_check(CANCEL_EVERYWHERE)
+def _check_faults() -> None:
+    if "self" not in TaskHandle._run_coro.__code__.co_varnames:
+        raise _Gone("TaskHandle._run_coro's self")
+
+    _wanted(TaskHandle, "_cancel_scope")
+
+
+@_check(ON_TRIO)
+def _check_trio() -> None:
+    import trio
+    from trio._core import _run
+
+    _wanted(_run, "_r", "_ALLOW_DETERMINISTIC_SCHEDULING")
+    _wanted(
+        trio.lowlevel.Task, "coro", "_abort_func", "_attempt_abort", "_next_send_fn"
+    )
+
+
+def check(backend: str) -> None:
+    """Make sure that all of these are there.
+
+    Raises:
+        FeatureOff: If one is gone.
+    """
+    need(CANCEL_EVERYWHERE)
+    if backend == "trio":
+        need(ON_TRIO)

@@ -1,0 +1,86 @@
+"""What goes into the coroutines of a run and what comes out of them.
+
+Rule: a coroutine cannot tell that it is looked at: everything passes through unchanged, except
+an error that is to take a cancellation's place, and the end of what would never end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType
+from typing import Any
+
+
+class Abandoned(BaseException):
+    """In place of a coroutine that takes no notice of its cancellation, and goes on for ever."""
+
+
+class Observed(Coroutine[Any, Any, Any]):
+    """Stands for a coroutine, and knows what was thrown into it and how it ended."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], marker: str) -> None:
+        self.inner: Any = coro
+        self._marker = marker
+        #: It belongs to the body that is looked at.
+        self.counts = False
+        #: A cancellation whose text has the marker was thrown in.
+        self.was_cancelled = False
+        #: It has ended, and not with an error.
+        self.has_returned = False
+        self.has_ended = False
+        #: Thrown in at the next step, whatever else was to be.
+        self.instead: BaseException | None = None
+        #: Called then.
+        self.on_instead: Callable[[], object] | None = None
+        #: It is left where it is.
+        self.is_abandoned = False
+
+    @property
+    def __class__(self) -> Any:  # so that whoever looks for frames finds them
+        return CoroutineType
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self  # type: ignore[return-value]
+
+    def __iter__(self) -> Observed:
+        return self
+
+    def __next__(self) -> Any:
+        return self.send(None)
+
+    def send(self, value: Any) -> Any:
+        error = getattr(value, "error", None)  # trio sends outcomes, and never throws
+        return self._step(error, self.inner.send, value)
+
+    def throw(self, error: Any, *more: Any) -> Any:
+        return self._step(error, self.inner.throw, error, *more)
+
+    def close(self) -> None:
+        self.has_ended = True
+        self.inner.close()
+
+    def _step(self, error: Any, func: Callable[..., Any], *args: Any) -> Any:
+        if self.is_abandoned:
+            self.has_ended = True
+            raise Abandoned
+        if self.instead is not None:
+            func, args, self.instead = self.inner.throw, (self.instead,), None
+            if self.on_instead is not None:
+                self.on_instead()
+        elif type(error).__name__ in _CANCELLATIONS and self._marker in str(error):
+            self.was_cancelled = True
+        try:
+            return func(*args)
+        except StopIteration:
+            self.has_ended = self.has_returned = True
+            raise
+        except BaseException:
+            self.has_ended = True
+            raise
+
+
+#: Of asyncio and of trio.
+_CANCELLATIONS = ("CancelledError", "Cancelled")

@@ -1,0 +1,95 @@
+"""Whether a lock, semaphore, condition or limiter is held.
+
+Rule: it is asked in the loop that used it, and compared with what it was before the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from .._arguments import shown
+from . import _internals_faults
+
+Watched = Collection[object] | Callable[[], object]
+
+
+class Held:
+    """What is held of that which a caller of `cancel_everywhere` wants watched."""
+
+    def __init__(self, watch: Collection[object]) -> None:
+        self._watch = watch
+        self._before = [(one, _state(one)) for one in watch if not _is_source(one)]
+
+    @property
+    def is_blocked(self) -> bool:
+        """True if something is held that the next run would find held."""
+        return any(_state(one) != before for one, before in self._before)
+
+    def left(self) -> list[str]:
+        """What is held now and was not before: a sentence each."""
+        pairs = [*self._before]
+        for source in self._watch:
+            if _is_source(source):
+                pairs += [(one, _free(one)) for one in _made(source)]
+        return [
+            f"held after the run: {shown(one)} ({state})"
+            for one, before in pairs
+            if (state := _state(one)) != before
+        ]
+
+
+def refuse_unwatchable(watch: object) -> None:
+    """Raise for what is no collection of locks and such."""
+    if not isinstance(watch, Collection) or isinstance(watch, (str, bytes)):
+        raise TypeError(f"watch takes a list, not {shown(watch)}; write watch=[lock]")
+    things: list[object] = [*watch]  # pyright: ignore[reportUnknownArgumentType]
+    for one in things:
+        if not _is_source(one):
+            _state_or_refuse(one)
+
+
+def _is_source(one: object) -> bool:
+    """True for a function that says what to look at once the body has made it."""
+    return callable(one) and not hasattr(one, "locked") and not hasattr(one, "borrowed_tokens")
+
+
+def _made(source: Any) -> list[object]:
+    found = source()
+    if found is None:
+        return []
+    if isinstance(found, (list, tuple, set)):
+        return [*found]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return [found]
+
+
+def _state(one: Any) -> str:
+    return _state_or_refuse(one)
+
+
+def _state_or_refuse(one: Any) -> str:
+    value = _internals_faults.semaphore_value(one)
+    if value is not None:
+        return f"value {value}"
+    if hasattr(one, "borrowed_tokens"):
+        try:
+            return f"borrowed tokens: {one.borrowed_tokens}"
+        except RuntimeError:  # a Limiter counts per run, and there is none yet
+            return _NONE_BORROWED
+    if callable(locked := getattr(one, "locked", None)):
+        return "locked" if locked() else "free"
+    raise TypeError(
+        "watch takes locks, semaphores, conditions and limiters, or functions that return "
+        f"them, not {shown(one)}"
+    )
+
+
+def _free(one: Any) -> str:
+    """The state of what nobody holds."""
+    if _internals_faults.semaphore_value(one) is not None:
+        most = getattr(one, "max_value", None)
+        return _state(one) if most is None else f"value {most}"
+    return _NONE_BORROWED if hasattr(one, "borrowed_tokens") else "free"
+
+
+_NONE_BORROWED = "borrowed tokens: 0"

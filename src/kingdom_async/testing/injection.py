@@ -1,0 +1,249 @@
+"""Counts the steps of a body, and strikes right after one of them.
+
+Rule: it counts, strikes and notes; whether what came of it is right, others decide (`one_run`).
+A step counts if its task is the body's own or was started by it, and goes on after the step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from fnmatch import fnmatchcase
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import anyio
+from anyio import CancelScope, TaskHandle
+
+from ..trace.stacks import frames, is_library, lines
+from . import _internals_faults
+from .coroutines import Observed
+from .steps import Watcher
+
+if TYPE_CHECKING:
+    from .steps import Task
+
+Mode = Literal["once", "twice", "native", "error"]
+MODES: tuple[Mode, ...] = ("once", "twice", "native", "error")
+
+
+#: Besides some for each step there is: what has not ended after so many more never will.
+_MOST_STEPS = 5000
+
+
+class InjectedError(Exception):
+    """Raised by ``mode="error"`` where a task waits for something that may fail."""
+
+
+class Plan(NamedTuple):
+    """What is done at a step."""
+
+    mode: Mode
+    #: The tasks meant, by name or pattern; None for the whole body.
+    task: str | None
+
+
+class Injector(Watcher):
+    """For one run."""
+
+    def __init__(self, plan: Plan, at: int | None, points: int = 0) -> None:
+        self._plan = plan
+        self._at = at
+        self._most_steps = _MOST_STEPS + 20 * points
+        self._steps_since = 0
+        #: In the text of each cancellation that is ours.
+        self.marker = f"cancel_everywhere, step {at}"
+        self.error = InjectedError(f"injected at step {at}")
+        #: How many steps there were that count.
+        self.count = 0
+        #: All steps; it stands still where nothing happens any more.
+        self.turns = 0
+        self.names: set[str] = set()
+        self.struck = False
+        #: It had taken no notice after very many steps, and was abandoned.
+        self.goes_on = False
+        #: Where the task was that had taken the step.
+        self.place = ""
+        #: Why nothing could be done there, though the step came.
+        self.refusal: str | None = None
+        #: The handle of the one task that was cancelled.
+        self.handle: TaskHandle[Any] | None = None
+        self._observed: list[tuple[str, Observed]] = []
+        self._active = False
+
+    # --- the body --------------------------------------------------------------------
+
+    def begin(
+        self, body: Coroutine[Any, Any, Any], scope: CancelScope, outer: CancelScope
+    ) -> Observed:
+        """The body starts here, in the task that calls: await what is returned."""
+        self._scope, self._outer = scope, outer
+        self._main = _native_task()
+        self.body = Observed(body, self.marker)
+        self._see(self._main, self.body)
+        self._active = True
+        return self.body
+
+    def end(self) -> None:
+        """The body is over."""
+        self._active = False
+
+    def swallowed(self) -> list[str]:
+        """The names of tasks that were cancelled, and returned all the same."""
+        return [
+            name
+            for name, coro in self._observed
+            if coro.was_cancelled
+            and coro.has_returned
+            and not self._handle_says_cancelled(coro)
+        ]
+
+    def abandon(self) -> None:
+        """Whatever of the body does not end by itself ends at its next step."""
+        for _, coro in self._observed:
+            coro.is_abandoned = True
+
+    def _handle_says_cancelled(self, coro: Observed) -> bool:
+        if self.handle is None or coro is not self._target:
+            return False
+        return self.handle.status is not TaskHandle.Status.FINISHED
+
+    # --- what a Watcher is told ------------------------------------------------------
+
+    def wrapped(self, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        return Observed(coro, self.marker)
+
+    def spawned(self, task: Task) -> None:
+        if not isinstance(task, asyncio.Future) and task.parent_nursery is not None:
+            _internals_faults.run_in_place(task, self.wrapped)
+        if self._active:
+            self._see(task, _coroutine(task))
+
+    def stepped(self, task: Task) -> None:
+        self.turns += 1
+        if not self._active:
+            return
+        coro = self.body if task is self._main else _coroutine(task)
+        if type(coro) is not Observed or not coro.counts or coro.has_ended:
+            return
+        if self.struck:
+            self._after_strike()
+            return
+        name = _name(task)
+        self.names.add(name)
+        if not self._is_meant(name, coro):
+            return
+        self.count += 1
+        if self.count == self._at:
+            self.struck = True
+            self.place = place_of(coro.inner)
+            self._strike(task, coro)
+
+    def _see(self, task: Task, coro: Any) -> None:
+        if type(coro) is Observed:
+            coro.counts = True
+            self._observed.append((_name(task), coro))
+
+    # --- the strike ------------------------------------------------------------------
+
+    def _is_meant(self, name: str, coro: Observed) -> bool:
+        wanted = self._plan.task
+        if wanted is not None and not is_named(name, wanted):
+            return False
+        return self._plan.mode != "error" or may_fail(coro.inner)
+
+    def _strike(self, task: Task, coro: Observed) -> None:
+        self._again = self._plan.mode == "twice"
+        if self._plan.mode == "error":
+            self._raise_in(task, coro)
+        elif self._plan.mode == "native":
+            target = self._main if self._plan.task is None else task
+            assert isinstance(target, asyncio.Task)
+            target.cancel(self.marker)
+        elif self._plan.task is None or task is self._main:
+            self._scope.cancel(self.marker)
+        else:
+            self._cancel_one(task, coro)
+
+    def _cancel_one(self, task: Task, coro: Observed) -> None:
+        self._target = coro
+        self.handle = _internals_faults.handle_of(coro.inner)
+        if self.handle is not None:
+            _internals_faults.cancel_handle(self.handle, self.marker)
+        elif isinstance(task, asyncio.Task):
+            task.cancel(self.marker)
+        else:
+            self.refusal = (
+                f"task {_name(task)!r} was started in a nursery of trio's, which cancels all its "
+                "tasks or none; start it in a TaskGroup"
+            )
+
+    def _after_strike(self) -> None:
+        self._steps_since += 1
+        if self._steps_since > self._most_steps:
+            self.goes_on = True
+            self.abandon()
+        if self._again:
+            # From further out, one step later: on asyncio in the way that goes through shields.
+            self._again = False
+            if isinstance(self._main, asyncio.Task):
+                self._main.cancel(self.marker)
+            else:
+                self._outer.cancel(self.marker)
+
+    def _raise_in(self, task: Task, coro: Observed) -> None:
+        if isinstance(task, asyncio.Task):
+            coro.instead = self.error
+            task.cancel(self.marker)
+            coro.on_instead = getattr(task, "uncancel", None)
+        elif not _internals_faults.interrupt(task, self.error):
+            coro.instead = self.error  # a checkpoint, which is over in no time
+
+
+def _native_task() -> Any:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_task()
+
+
+def _coroutine(task: Any) -> Any:
+    return task.get_coro() if isinstance(task, asyncio.Future) else task.coro
+
+
+def _name(task: Any) -> str:
+    return str(task.get_name() if isinstance(task, asyncio.Future) else task.name)
+
+
+def is_named(name: str, wanted: str) -> bool:
+    """True for the whole name, its last part, or a pattern of either."""
+    return fnmatchcase(name, wanted) or fnmatchcase(name.rpartition(".")[2], wanted)
+
+
+def place_of(coro: object) -> str:
+    """The line that a parked task is at, in the code of whoever wrote the body."""
+    stack = [frame for frame in frames(coro) if frame.f_globals.get("__name__") != _RUNNER]
+    return str(lines(stack)[-1]) if stack else ""
+
+
+_RUNNER = f"{__package__}.one_run"
+
+
+def may_fail(coro: object) -> bool:
+    """True if the task waits in a checkpoint or a sleep that the body itself calls.
+
+    These stand for whatever may fail in earnest. A lock, a group or a queue is not among them:
+    it never raises what would be raised in it.
+    """
+    entry: CodeType | None = None
+    for frame in frames(coro):
+        if not is_library(frame.f_code.co_filename):
+            entry = None
+        elif entry is None:
+            entry = frame.f_code
+    return entry in _WAITS
+
+
+_WAITS = {anyio.lowlevel.checkpoint.__code__, anyio.sleep.__code__, anyio.sleep_until.__code__}

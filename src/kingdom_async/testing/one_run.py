@@ -1,0 +1,226 @@
+"""One run of a body in a loop of its own, and what must hold when it is over.
+
+Rule: whatever the body does, this returns, and says what was wrong; only interrupts pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import anyio
+from anyio import CancelScope, get_cancelled_exc_class
+
+from .._arguments import name_of, shown
+from .._backend import anyio_backend
+from . import _internals_faults
+from .coroutines import Abandoned
+from .clock import virtual_backend
+from .held import Held
+from .idle import Deadlock, Idle
+from .injection import Injector
+from .leaks import Watch
+from .patience import Watchdog
+from .reports import Broken
+from .steps import watched_backend
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+Body = Callable[[], Awaitable[object]]
+Clock = Literal["virtual", "real"]
+
+#: Real seconds for which a program on virtual time may wait for nothing that is known of.
+_GIVE_UP = 0.2
+#: What may be left over: a cancelled producer has put what it has put.
+_NO_LEAK = frozenset({"queue"})
+
+
+class Settings(NamedTuple):
+    """What all runs of one call share."""
+
+    backend: str
+    clock: Clock
+    watch: Collection[object]
+    #: What the body may raise.
+    raises: tuple[type[BaseException], ...]
+    #: Real seconds that threads have to come to their end, after the body.
+    grace: float
+    #: Real seconds without any step after which a run counts as hung.
+    patience: float
+
+
+@dataclass
+class Run:
+    """What one run came to."""
+
+    outcome: str = "cancelled"
+    errors: list[BaseException] = field(default_factory=list[BaseException])
+    is_hung: bool = False
+    #: Something that outlives the runs is held now, and the next run would wait for it.
+    is_blocked: bool = False
+
+
+class NotAsync(TypeError):
+    """The body is no async function."""
+
+
+def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watchdog) -> Run:
+    """Run *body*, with *injector* looking on."""
+    run = Run()
+    idle = Idle(give_up=_GIVE_UP)
+    virtual = settings.clock == "virtual" and settings.backend != "asyncio+uvloop"
+    pair = virtual_backend(settings.backend, idle) if virtual else anyio_backend(settings.backend)
+    idle.last_resort = _internals_faults.open_all_shields
+    name, options = watched_backend(pair, injector)
+    program = _Program(body, settings, injector, watchdog, idle, run)
+    try:
+        anyio.run(program.main, backend=name, backend_options=options)
+    except Exception as error:  # it came from the loop, not from the body
+        run.outcome = f"raised {type(error).__name__}"
+        run.errors.append(error)
+    return run
+
+
+class _Program:
+    """What runs in the loop."""
+
+    def __init__(
+        self,
+        body: Body,
+        settings: Settings,
+        injector: Injector,
+        watchdog: Watchdog,
+        idle: Idle,
+        run: Run,
+    ) -> None:
+        self._body = body
+        self._settings = settings
+        self._injector = injector
+        self._watchdog = watchdog
+        self._idle = idle
+        self._run = run
+
+    async def main(self) -> None:
+        watch, held = Watch(), Held(self._settings.watch)
+        watch.begin()
+        try:
+            with self._watchdog.watching(lambda: self._injector.turns, self._give_up):
+                await self._cancellable()
+            if self._run.is_hung:
+                return  # what is left then is that error's doing
+            self._look_for_swallowing()
+            leaks = await watch.last_look(self._settings.grace)
+            self._say(f"left behind: {leak}" for leak in leaks if leak.kind not in _NO_LEAK)
+            self._say(held.left())
+            self._run.is_blocked = held.is_blocked
+        finally:
+            watch.end()
+
+    async def _cancellable(self) -> None:
+        """The body, as far as it gets."""
+        native = asyncio.CancelledError
+        try:
+            with CancelScope() as self._outer, CancelScope() as scope:
+                await self._whole_body(scope)
+        except native:  # Task.cancel() called by us: no scope stops it
+            _take_back()
+        except (Exception, BaseExceptionGroup, Abandoned) as error:
+            self._ended_with(error)
+
+    async def _whole_body(self, scope: CancelScope) -> None:
+        try:
+            with self._idle.watched():
+                coro = _called(self._body)
+                try:
+                    await self._injector.begin(coro, scope, self._outer)
+                    self._run.outcome = "finished"
+                finally:
+                    self._injector.end()
+        except get_cancelled_exc_class():
+            self._run.outcome = "cancelled"
+            raise
+
+    def _ended_with(self, error: BaseException) -> None:
+        if isinstance(error, Deadlock):
+            self._run.outcome, self._run.is_hung = "hung", True
+            self._run.errors.append(error)
+            return
+        if self._injector.goes_on:
+            self._run.outcome, self._run.is_hung = "hung", True
+            self._say(["swallowed again and again: it was cancelled, and goes on for ever"])
+            return
+        self._run.outcome = f"raised {type(error).__name__}"
+        if not _is_expected(error, (*self._settings.raises,), self._injector.error):
+            self._run.errors.append(error)
+
+    def _look_for_swallowing(self) -> None:
+        self._say(
+            f"swallowed: task {name!r} was cancelled, and returned all the same"
+            for name in self._injector.swallowed()
+        )
+
+    def _say(self, sentences: Iterable[str]) -> None:
+        self._run.errors.extend(Broken(sentence) for sentence in sentences)
+
+    def _give_up(self, times: int) -> None:
+        """Called in the loop, each time that nothing has happened for long."""
+        self._run.is_hung, self._run.outcome = True, "hung"
+        if times == 1:
+            text = f"hung: no task took a step for {self._settings.patience:g} s"
+            self._run.errors.append(Broken(f"{text}\n{self._tree()}"))
+        self._outer.cancel("hung")
+        if times > 1:
+            _internals_faults.open_all_shields()
+
+    def _tree(self) -> str:
+        from ..trace.hub import hub
+        from ..trace.tree import tree_of
+        from .leaks import _current_loop
+
+        return tree_of(_current_loop(), hub.recorder_here())
+
+
+def _take_back() -> None:
+    """asyncio counts cancellations, from Python 3.11 on."""
+    task: Any = asyncio.current_task()
+    while getattr(task, "cancelling", int)():
+        task.uncancel()
+
+
+def _is_expected(
+    error: BaseException, allowed: tuple[type[BaseException], ...], injected: BaseException
+) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        parts: tuple[BaseException, ...] = error.exceptions
+        return all(_is_expected(part, allowed, injected) for part in parts)
+    return isinstance(error, allowed) or any(one is injected for one in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _called(body: Body) -> Coroutine[Any, Any, object]:
+    """The coroutine of the body; whatever it does happens when that is awaited."""
+    answer = body()
+    if isinstance(answer, Coroutine):
+        return answer  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(answer, Awaitable):
+        return _awaiting(answer)
+    raise NotAsync(
+        f"cancel_everywhere() takes an async function, and {name_of(body)} returned "
+        f"{shown(answer)}; define it with async def"
+    )
+
+
+async def _awaiting(answer: Awaitable[object]) -> object:
+    return await answer
+

@@ -1,0 +1,86 @@
+"""What many runs of one body came to.
+
+Rule: plain data. Whoever makes the runs fills it in; it is printed, asked and raised here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+#: How many failures a report prints; `Report.failures` has them all.
+_PRINTED = 10
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One run that broke its promise."""
+
+    #: What to call to see it again: one line.
+    replay: str
+    #: What was wrong.
+    error: BaseException
+    #: After which step it was cancelled, the first being 1; None for the run without.
+    step: int | None = None
+    #: The seed of its schedule, where it had one.
+    seed: int | None = None
+    #: Where the task was that had taken the step: ``"pool.py:17 in take"``.
+    place: str = ""
+
+    def __str__(self) -> str:
+        where = [] if self.step is None else [f"step {self.step}"]
+        where += [] if self.seed is None else [f"seed {self.seed}"]
+        where += [self.place] if self.place else []
+        text = str(self.error)
+        name = type(self.error).__name__
+        says = text if isinstance(self.error, Broken) else f"{name}: {text}" if text else name
+        says = says.replace("\n", "\n  ")
+        return f"{', '.join(where) or 'undisturbed'}: {says}\n  replay: {self.replay}"
+
+
+class Broken(AssertionError):
+    """A run has left something behind, or swallowed what it was not to."""
+
+
+@dataclass
+class Report:
+    """How many runs there were, what they came to, and which of them failed."""
+
+    #: What was called, as ``"cancel_everywhere(transfer)"``.
+    call: str
+    backend: str
+    #: How many steps, or seeds, there are.
+    points: int = 0
+    #: How many of them there was a run for, in which it happened.
+    injected: int = 0
+    failures: list[Failure] = field(default_factory=list["Failure"])
+    #: What the runs ended with, and how many did.
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    #: Why `injected` is less than `points`, where it is, and such.
+    remarks: list[str] = field(default_factory=list[str])
+
+    def raise_if_failed(self) -> None:
+        """Raise what failed, if anything did.
+
+        Raises:
+            AssertionError: It says all of it; its cause is the error of the first failure.
+        """
+        if not self.failures:
+            return
+        first = self.failures[0].error
+        try:
+            raise AssertionError(str(self)) from first
+        finally:
+            del first
+
+    def __str__(self) -> str:
+        head = f"{self.call} on {self.backend}: {self.injected} of {self.points} points"
+        ended = ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
+        count = len(self.failures)
+        failed = "none failed" if not count else f"{count} failed"
+        lines = [f"{head}, {failed}" + (f" ({ended})" if ended else "")]
+        lines += self.remarks
+        lines += [str(failure) for failure in self.failures[:_PRINTED]]
+        if count > _PRINTED:
+            lines.append(f"… and {count - _PRINTED} more, in report.failures")
+        return "\n".join(lines)
