@@ -150,9 +150,9 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
         return account
     if isinstance(owner, asyncio.Future) and hasattr(owner, "get_coro"):
         if owner.done():
-            # It was the first step and the last one, too.
-            ident, account = store.last_ended
-            if ident == id(owner) and account is not None and not account.steps:
+            # It was the last step, and has said so; the first one, too, where one looks on.
+            ident, account, at = store.last_ended
+            if ident == id(owner) and at >= start:
                 return account
             if recorder.unbegun and owner.cancelled():
                 return None  # one of ours, that never began

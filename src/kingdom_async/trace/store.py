@@ -110,8 +110,9 @@ class Store:
         self.spawned = 0
         #: How many of these could not be spawned after all.
         self.never = 0
-        #: The ``id`` and the account of the task that ended last: its last step is under way.
-        self.last_ended: tuple[int, Account | None] = (0, None)
+        #: The ``id`` and the account of the task that ended last, and when it did: its last
+        #: step is under way.
+        self.last_ended: tuple[int, Account | None, float] = (0, None, 0.0)
         #: By serial: every task that has not ended (the fields of a `Life`), and when those
         #: that have begun did.
         self.live: dict[int, tuple[Any, ...]] = {}
@@ -151,10 +152,11 @@ class Store:
         if life is not None:
             started = self.started.pop(serial, None)
             account = self.accounts.pop(task, None)
-            self.last_ended = task, account
+            ended = now()
+            self.last_ended = task, account, ended
             if account is not None:
                 self.all_steps += account.steps + is_in_step
-            self.ended.append((serial, life, started, now(), outcome, error, cause, account))
+            self.ended.append((serial, life, started, ended, outcome, error, cause, account))
 
     def add_span(self, name: str, task: int | None) -> int:
         """Begin a span; returns its number."""
