@@ -15,7 +15,6 @@ import trio
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import Recording, TaskRecord
 from support.backends import asyncio_only, chosen
 from support.turns import settle
 
@@ -25,7 +24,7 @@ trio_only = pytest.mark.parametrize("anyio_backend", chosen(("trio",)), indirect
 plain_asyncio = pytest.mark.parametrize("anyio_backend", chosen(("asyncio",)), indirect=True)
 
 
-def named(recording: Recording, name: str) -> TaskRecord:
+def named(recording: trace.Recording, name: str) -> trace.TaskRecord:
     (record,) = [task for task in recording.tasks if task.name.endswith(name)]
     return record
 
