@@ -669,6 +669,21 @@ def test_the_block_may_be_left_after_the_loop_has_ended(backend: str, folder: Pa
     assert list(folder.iterdir()) == []
 
 
+async def test_a_recording_that_cannot_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing of it stays."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("no way")
+
+    monkeypatch.setattr(hub, "begin", fail)
+    with trace.serve_control() as path:
+        with pytest.raises(ControlError, match="it failed there: ZeroDivisionError: no way"):
+            await elsewhere(control_at(path).on)
+        monkeypatch.undo()
+        assert "answer" in await elsewhere(ask, path, do="status")
+    assert hub.recorders == ()
+
+
 # --- a loop that is blocked ----------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .files import STEPS, TASKS
+from .guard import guarded
 from .hub import hub
 from .live import look
 from .recording import Recording, program
@@ -93,7 +94,7 @@ class Answers:
             call.withdraw()
             call.over.set()
         for recording in tuple(self._recordings):
-            self._ended(recording)
+            guarded(self._ended)(recording)
 
     def to(self, request: Mapping[str, Any], has_left: Callable[[], bool]) -> dict[str, Any]:
         """The answer to one request.
@@ -273,7 +274,7 @@ class Answers:
         made = Recording(level, tasks=TASKS, steps=STEPS)  # type: ignore[arg-type]
         self._recordings.add(made)
         try:
-            self._in_loop(lambda: hub.begin(made))
+            self._in_loop(lambda: _begin(made))
         except Refused:
             self._recordings.discard(made)
             raise
@@ -344,3 +345,11 @@ class Answers:
 
     def _recorder(self) -> Recorder | None:
         return next(iter(self._recorders()), None)
+
+
+def _begin(recording: Recording) -> None:
+    try:
+        hub.begin(recording)
+    except Exception:
+        hub.end(recording)  # what of it had begun
+        raise

@@ -119,7 +119,8 @@ class _Server:
         self._is_closing.set()
         self._remove()
         self._answers.close()
-        self._wake.send(b".")
+        with suppress(OSError):
+            self._wake.send(b".")
         if self._thread.ident is not None:
             self._thread.join()
         for client in self._clients.values():

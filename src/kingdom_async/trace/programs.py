@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Literal
@@ -19,8 +19,8 @@ from .files import STEPS, TASKS, write
 from .hub import hub
 from .recording import Level, Recording
 
-#: What is recorded as the environment asks: thread, level, path.
-_on: set[tuple[int, str, str | None]] = set()
+#: What is recorded as the environment asks: process, thread, level, path.
+_on: set[tuple[int, int, str, str | None]] = set()
 _written = 0
 
 _logger = logging.getLogger("kingdom_async.trace")
@@ -57,7 +57,7 @@ def _serve(stack: ExitStack) -> None:
 @contextmanager
 def _recorded(level: Level, path: str | None) -> Generator[None]:
     """Record the running loop for as long as the block lasts, and write it to *path*."""
-    key = get_ident(), level, path
+    key = os.getpid(), get_ident(), level, path
     recording = None if key in _on else _begun(level, path)
     if recording is None:  # run() and environment() may both be there
         yield
@@ -76,6 +76,8 @@ def _begun(level: Level, path: str | None) -> Recording | None:
         hub.begin(made)
     except Exception:
         _logger.exception("tracing could not begin; the program goes on without")
+        with suppress(Exception):
+            hub.end(made)  # what of it had begun
         return None
     return made
 
