@@ -53,7 +53,7 @@ async def test_a_blocked_loop_is_saved(tmp_path: Path) -> None:
                     block()
 
                 group.start_soon(blocks, name="blocks")
-        assert names(folder) == [f"{PID}-1-blocked-loop.json"]
+        assert names(folder) == [f"{PID}-1-blocked-loop.trace"]
     loaded = trace.load(folder / names(folder)[0])
     assert [lint.kind for lint in loaded.lints] == ["blocked-loop"]
     (task,) = [task for task in loaded.tasks if task.name == "blocks"]
@@ -70,8 +70,8 @@ async def test_an_error_that_leaves_the_block_is_saved_once(tmp_path: Path) -> N
     ):
         await failing_group()
     for name in ("outer", "inner"):
-        assert names(tmp_path / name) == [f"{PID}-1-error.json"]
-        loaded = trace.load(tmp_path / name / f"{PID}-1-error.json")
+        assert names(tmp_path / name) == [f"{PID}-1-error.trace"]
+        loaded = trace.load(tmp_path / name / f"{PID}-1-error.trace")
         (task,) = [task for task in loaded.tasks if task.name == "fails"]
         assert (task.outcome, task.error) == ("error", "KeyError")
 
@@ -109,7 +109,7 @@ def test_an_error_that_leaves_the_program_is_saved(backend: str, tmp_path: Path)
     finally:
         trace.stop()
     for name in ("started", "around"):
-        assert names(tmp_path / name) == [f"{PID}-1-error.json"]
+        assert names(tmp_path / name) == [f"{PID}-1-error.trace"]
 
 
 async def test_an_error_that_leaves_the_environment_is_saved(
@@ -123,7 +123,7 @@ async def test_an_error_that_leaves_the_environment_is_saved(
             await failing_group()
     finally:
         trace.stop()
-    assert names(tmp_path) == [f"{PID}-1-error.json"]
+    assert names(tmp_path) == [f"{PID}-1-error.trace"]
 
 
 async def test_the_last_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ async def test_a_full_disk_leaves_no_half_a_file(
         assert names(tmp_path) == []
         monkeypatch.undo()
         linted(recording)
-    assert names(tmp_path) == [f"{PID}-2-blocked-loop.json"]
+    assert names(tmp_path) == [f"{PID}-2-blocked-loop.trace"]
     assert "No space left" in caplog.text
 
 

@@ -63,7 +63,7 @@ class FlightRecorder:
 
     def _save(self, kind: str) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{os.getpid()}-{self._saved}-{kind}.json"
+        path = self._folder / f"{os.getpid()}-{self._saved}-{kind}.trace"
         part = path.with_suffix(".part")
         try:
             self._recording.dump(last=LAST).save(part)

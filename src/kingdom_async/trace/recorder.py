@@ -274,7 +274,7 @@ class Recorder:
     def overran(self, task: int, deadline: Deadline, late: float) -> None:
         """A block was left *late* seconds after its deadline."""
         serial = self.store.serials.get(task)
-        what = f"left the block of {deadline} {late:.3g} s after time had run out"
+        what = f"left a block {late:.3g} s after its {deadline}"
         self.suspect("deadline-overrun", serial, what, deadline.place)
 
     # --- tasks of others ---------------------------------------------------------------
