@@ -224,7 +224,8 @@ class Hub:
         place = None if code is None else str(line_of(code, instruction))
         name = self._name_of(here.loop.identify())
         if name is None:
-            block.cause = "a callback" + ("" if place is None else f" at {place}")
+            where = "" if place is None else f" at {place}"
+            block.cause = f"a callback{where}" + ("" if reason is None else f": {reason}")
         else:
             block.cause = by_task(name, reason, place)
 

@@ -1,0 +1,364 @@
+"""Who cancelled a task: the table in docs/how-to/who-cancelled-me.md is true."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import pytest
+
+import kingdom_async as ka
+from kingdom_async import trace
+from support.backends import REAL, chosen
+from support.turns import settle
+
+Level = Literal["life", "steps"]
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "who-cancelled-me.md"
+
+#: By what cancels: what each kind of loop lets be known.
+TABLE: dict[str, tuple[str, str]] = {
+    cells[0]: (cells[1], cells[2])
+    for line in PAGE.read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ") and len(cells := line.strip("| ").split(" | ")) == 3
+    if not cells[0].startswith("What ")
+}
+
+
+async def victim() -> None:
+    await anyio.sleep_forever()
+
+
+async def fails() -> None:
+    raise ValueError
+
+
+async def expire(scope: anyio.CancelScope) -> None:
+    await settle()
+    scope.deadline = anyio.current_time()
+
+
+async def hold(scope: anyio.CancelScope) -> None:
+    """A group with a victim, in a block whose time then runs out."""
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim)
+        await expire(scope)
+
+
+def is_asyncio() -> bool:
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+# --- programs, by the first cell of the row -------------------------------------------------
+
+
+async def fail_after_with_reason() -> None:
+    """`fail_after(9, reason="loading")`"""
+    with suppress(TimeoutError), ka.fail_after(9, reason="loading") as scope:
+        await hold(scope)
+
+
+async def fail_after() -> None:
+    """`fail_after(9)`, `move_on_after(9)`"""
+    with suppress(TimeoutError), ka.fail_after(9) as scope:
+        await hold(scope)
+
+
+async def move_on_after() -> None:
+    """`fail_after(9)`, `move_on_after(9)`"""
+    with ka.move_on_after(9) as scope:
+        await hold(scope)
+
+
+async def fail_at() -> None:
+    """`fail_at(…, reason="by nine")`"""
+    at = anyio.current_time() + 9
+    with suppress(TimeoutError), ka.fail_at(at, reason="by nine") as scope:
+        await hold(scope)
+
+
+async def outer_deadline() -> None:
+    """the outer one of two nested deadlines"""
+    with suppress(TimeoutError), ka.fail_after(9, reason="outer") as scope:
+        with ka.fail_after(99, reason="inner"):
+            await hold(scope)
+
+
+async def inner_deadline() -> None:
+    """the inner one"""
+    with suppress(TimeoutError), ka.fail_after(99, reason="outer"):
+        with ka.fail_after(9, reason="inner") as scope:
+            await hold(scope)
+
+
+async def move_on_at() -> None:
+    """`move_on_at(…)`, anyio's and trio's own deadlines"""
+    with ka.move_on_at(anyio.current_time() + 9) as scope:
+        await hold(scope)
+
+
+async def anyio_deadline() -> None:
+    """`move_on_at(…)`, anyio's and trio's own deadlines"""
+    with anyio.move_on_after(9) as scope:
+        await hold(scope)
+
+
+async def trio_deadline() -> None:
+    """`move_on_at(…)`, anyio's and trio's own deadlines"""
+    if is_asyncio():
+        await move_on_at()
+        return
+    import trio
+
+    with trio.move_on_after(9) as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+            await settle()
+            scope.deadline = trio.current_time()
+
+
+async def group_cancel() -> None:
+    """`group.cancel("enough")`"""
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim)
+        await settle()
+        group.cancel("enough")
+
+
+async def group_cancel_by_another() -> None:
+    """`group.cancel()` in another task of the group"""
+
+    async def ends() -> None:
+        group.cancel()
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim)
+        await settle()
+        group.start_soon(ends, name="ends")
+
+
+async def outer_group() -> None:
+    """the same for the group around the task's own"""
+
+    async def inner() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(inner)
+        await settle()
+        group.cancel("outer")
+
+
+async def cancel_in_a_callback() -> None:
+    """`group.cancel("late")` in a callback of the loop"""
+
+    def callback() -> None:
+        group.cancel("late")
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim)
+        await settle()
+        if is_asyncio():
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            import trio
+
+            trio.lowlevel.current_trio_token().run_sync_soon(callback)
+
+
+async def group_scope() -> None:
+    """`group.cancel_scope.cancel("why")`, any scope's `cancel`"""
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim)
+        await settle()
+        group.cancel_scope.cancel("why")
+
+
+async def any_scope() -> None:
+    """`group.cancel_scope.cancel("why")`, any scope's `cancel`"""
+    with anyio.CancelScope() as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+            await settle()
+            scope.cancel("why")
+
+
+async def handle_cancel() -> None:
+    """`handle.cancel()`"""
+    async with ka.TaskGroup() as group:
+        handle = group.start_soon(victim)
+        await settle()
+        handle.cancel()
+
+
+async def failure_beside() -> None:
+    """a failure beside it in the group"""
+    with suppress(ValueError):
+        async with ka.TaskGroup(errors="first") as group:
+            group.start_soon(victim)
+            await settle()
+            group.start_soon(fails, name="bad")
+
+
+async def failure_in_the_body() -> None:
+    """a failure in the body of its group"""
+    with suppress(ValueError):
+        async with ka.TaskGroup(errors="first") as group:
+            group.start_soon(victim)
+            await settle()
+            raise ValueError
+
+
+async def failure_in_gather() -> None:
+    """a failure in `gather`"""
+    with suppress(ValueError):
+        await ka.gather(victim(), fails())
+
+
+async def first_success() -> None:
+    """another one's success in `first_success`"""
+
+    async def quick() -> int:
+        await settle()
+        return 1
+
+    quick.__qualname__ = "quick"
+    await ka.first_success(victim(), quick())
+
+
+async def daemon() -> None:
+    """the end of its group, for a daemon"""
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim, daemon=True)
+
+
+async def interrupt() -> None:
+    """Ctrl-C"""
+    async with ka.TaskGroup() as group:
+        group.start_soon(victim)
+        await settle()
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep_forever()
+
+
+async def plain_group() -> None:
+    """a group of plain anyio's around the core's"""
+
+    async def inner() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(inner)
+        await settle()
+        group.cancel_scope.cancel()
+
+
+async def trio_scope() -> None:
+    """`scope.cancel()` of trio's own"""
+    if is_asyncio():
+        return
+    import trio
+
+    with trio.CancelScope() as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+            await settle()
+            scope.cancel()
+
+
+async def native_cancel() -> None:
+    """`asyncio.Task.cancel("by hand")` of the task"""
+    if not is_asyncio():
+        return
+    async with ka.TaskGroup() as group:
+        before = asyncio.all_tasks()
+        group.start_soon(victim)
+        (task,) = asyncio.all_tasks() - before
+        await settle()
+        task.cancel("by hand")
+        await settle()
+
+
+async def native_cancel_of_the_host() -> None:
+    """the same of the task that holds its group"""
+    if not is_asyncio():
+        return
+
+    async def host() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+
+    task = asyncio.create_task(host(), name="outer")
+    await settle()
+    task.cancel("by hand")
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+PROGRAMS: list[Callable[[], Awaitable[None]]] = [
+    fail_after_with_reason,
+    fail_after,
+    move_on_after,
+    fail_at,
+    outer_deadline,
+    inner_deadline,
+    move_on_at,
+    anyio_deadline,
+    trio_deadline,
+    group_cancel,
+    group_cancel_by_another,
+    outer_group,
+    cancel_in_a_callback,
+    group_scope,
+    any_scope,
+    handle_cancel,
+    failure_beside,
+    failure_in_the_body,
+    failure_in_gather,
+    first_success,
+    daemon,
+    interrupt,
+    plain_group,
+    trio_scope,
+    native_cancel,
+    native_cancel_of_the_host,
+]
+
+
+def plain(text: str | None) -> str:
+    """A cause as the page shows it."""
+    text = (text or "-").replace(f"{__name__}.", "")
+    text = re.sub(r"test_causes\.py:\d+ in ", "app.py:12 in ", text)
+    return text.replace("app.py:12 in group_cancel", "app.py:12 in main").replace(
+        "app.py:12 in outer_group", "app.py:12 in main"
+    )
+
+
+@pytest.mark.parametrize("level", ["life", "steps"])
+@pytest.mark.parametrize("backend", chosen(REAL))
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_the_table(program: Callable[[], Awaitable[None]], backend: str, level: Level) -> None:
+    """Each cell is what is recorded on that loop."""
+
+    async def main() -> None:
+        await program()
+
+    main.__qualname__ = "main"
+    with trace.recording(level) as recording, suppress(KeyboardInterrupt):
+        ka.run(main, backend=backend)
+    found = [task.cancelled_by for task in recording.tasks if task.name.endswith("victim")]
+    expected = TABLE[(program.__doc__ or "").strip()][backend == "trio"]
+    assert plain(found[0] if found else None) == expected
+
+
+def test_every_row_has_a_program() -> None:
+    """Nothing stands in the table that is not tested."""
+    assert set(TABLE) == {(program.__doc__ or "").strip() for program in PROGRAMS}
