@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Level = Literal["life", "steps"]
 
+#: How many lints of a kind are told in a second.
+_PER_SECOND = 20
+
 
 class Recording:
     """What is being recorded, or was; `recording` and `start` make one.
@@ -52,6 +55,8 @@ class Recording:
         self._store = Store(tasks, steps)
         self._backend = ""
         self._final: Snapshot | None = None
+        #: By kind of lint: since when they are counted, and how many there were.
+        self._lately: dict[str, tuple[float, int]] = {}
         self._ended: float | None = None
         self._epoch = 0.0
         #: Called with each lint as it is found, and the name of its task.
@@ -188,7 +193,7 @@ class Recording:
         self, kind: str, serial: int | None, what: str, place: str | None = None
     ) -> None:
         """Note that something looks wrong; *what* goes on from the name of the task."""
-        if not self.is_on:
+        if not self.is_on or self._is_flooded_by(kind):
             return
         life = None if serial is None else self._store.life_of(serial)
         if life is None:
@@ -200,6 +205,21 @@ class Recording:
         self._store.add_lint(lint)
         for tell in self.when_linted:
             guarded(tell)(lint, name)
+
+    def _is_flooded_by(self, kind: str) -> bool:
+        """True if there was enough of a kind lately; what more there is, is only counted.
+
+        Where the loop is late, it is late for ten thousand tasks at once.
+        """
+        at = now()
+        since, count = self._lately.get(kind, (at, 0))
+        if at - since >= 1:
+            since, count = at, 0
+        self._lately[kind] = since, count + 1
+        if count < _PER_SECOND:
+            return False
+        self._store.all_lints += 1
+        return True
 
     def crashed(self, error: BaseException) -> None:
         """An error leaves the program, or the block that is recorded."""
