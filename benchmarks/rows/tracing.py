@@ -204,18 +204,18 @@ def comparison(
 
 
 COMPARISONS = (
-    comparison("trace off again, switching", switching, off_again, 1.02, 20_000),
+    comparison("trace off again, switching", switching, off_again, 1.02, 60_000),
     comparison("trace life, spawning", spawning, life, 1.15, 2_000, peers=True),
-    comparison("trace life, switching", switching, life, 1.05, 20_000),
-    comparison("trace life, a stream", streaming, life, 1.03, 20_000),
+    comparison("trace life, switching", switching, life, 1.05, 60_000),
+    comparison("trace life, a stream", streaming, life, 1.03, 100_000),
     comparison(
         "trace steps, switching",
         switching,
         steps,
         {"asyncio": 1.22, "asyncio+uvloop": 1.40, "trio": 1.28},
-        20_000,
+        60_000,
         peers=True,
     ),
-    comparison("trace steps, a stream", streaming, steps, None, 20_000),
-    comparison("watchdog, switching", switching, watchdog, 1.03, 20_000),
+    comparison("trace steps, a stream", streaming, steps, None, 100_000),
+    comparison("watchdog, switching", switching, watchdog, 1.03, 60_000),
 )
