@@ -224,6 +224,6 @@ COMPARISONS = (
     ),
     comparison("trace steps, a stream", streaming, steps, None, 100_000),
     comparison("watchdog, switching", switching, watchdog, 1.03, 60_000),
-    beside_others("trace life, spawning", spawning, life),
-    beside_others("trace steps, switching", switching, steps),
+    beside_others("trace life, other tracers", spawning, life),
+    beside_others("trace steps, other tracers", switching, steps),
 )
