@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing
-from functools import cache
-from types import CodeType
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, process
+from concurrent.futures import thread as pool_thread
+from multiprocessing import queues
+from types import FrameType
 from typing import Any
 
 from anyio import create_memory_object_stream
 
-from ._internals import _check, _wanted, need
+from ._internals import _check, _Gone, _wanted, need
 
 NO_LEAKS = "no_leaks"
 
@@ -119,30 +120,35 @@ def native_limiter(limiter: Any) -> object:
     return getattr(limiter, "_CapacityLimiter__original", limiter)
 
 
-def idle_codes() -> set[CodeType]:
-    """The functions that worker threads of pools are in while they wait for work."""
-    return _idle_codes("trio" in sys.modules)
+def is_idle(thread: threading.Thread, stack: list[FrameType]) -> bool:
+    """True for the thread of a pool that stays alive while it waits for work, as it does now.
 
-
-@cache
-def _idle_codes(has_trio: bool) -> set[CodeType]:
-    from concurrent.futures import process, thread
-    from multiprocessing import queues
-
+    Args:
+        thread: Of any kind.
+        stack: Its frames.
+    """
     from anyio._backends import _asyncio
 
-    found: list[Any] = [
-        thread._worker,  # type: ignore[attr-defined]
-        process._ExecutorManagerThread.run,  # type: ignore[attr-defined]
-        process._ExecutorManagerThread.wait_result_broken_or_wakeup,  # type: ignore[attr-defined]
-        queues.Queue._feed,  # type: ignore[attr-defined]
-        _asyncio.WorkerThread.run,
-    ]
-    if has_trio:
-        from trio._core import _thread_cache
+    if isinstance(thread, _asyncio.WorkerThread):
+        return thread.stopping or thread in thread.idle_workers
+    if isinstance(thread, process._ExecutorManagerThread):  # type: ignore[attr-defined]
+        return True
+    for frame in stack:
+        if frame.f_code is pool_thread._worker.__code__:  # type: ignore[attr-defined]
+            return frame.f_locals.get("work_item") is None
+        if frame.f_code is queues.Queue._feed.__code__:  # type: ignore[attr-defined]
+            return True  # it serves a pool of processes
+        if frame.f_code.co_name == "_work":
+            return _is_idle_on_trio(thread)
+    return False
 
-        found.append(_thread_cache.WorkerThread._work)
-    return {function.__code__ for function in found}
+
+def _is_idle_on_trio(thread: threading.Thread) -> bool:
+    if "trio" not in sys.modules:
+        return False
+    from trio._core._thread_cache import THREAD_CACHE
+
+    return any(worker._thread is thread for worker in [*THREAD_CACHE._idle_workers])
 
 
 @_check(NO_LEAKS)
@@ -151,9 +157,11 @@ def _check_no_leaks() -> None:
     with ThreadPoolExecutor(1) as pool:
         _wanted(pool, "_threads", "_shutdown")
     _wanted(ProcessPoolExecutor, "shutdown")
-    with closing(create_memory_object_stream[int](1)[0]) as stream:
-        _wanted(stream, "_closed", "__post_init__", "__del__")
-    idle_codes()
+    send, receive = create_memory_object_stream[int](1)
+    with send, receive:
+        for stream in (send, receive):
+            _wanted(stream, "_closed", "__post_init__", "__del__")
+    _check_pools()
     for limiter in limiter_classes():
         _wanted(
             limiter,
@@ -161,6 +169,22 @@ def _check_no_leaks() -> None:
             "acquire_on_behalf_of",
             "release_on_behalf_of",
         )
+
+
+def _check_pools() -> None:
+    from anyio._backends import _asyncio
+
+    if not {"idle_workers", "stopping"} <= {*_asyncio.WorkerThread.__init__.__code__.co_names}:
+        raise _Gone("anyio's WorkerThread.idle_workers")
+    if "work_item" not in pool_thread._worker.__code__.co_varnames:  # type: ignore[attr-defined]
+        raise _Gone("concurrent.futures.thread._worker's work_item")
+    _wanted(process, "_ExecutorManagerThread")
+    _wanted(queues.Queue, "_feed")
+    if "trio" in sys.modules:
+        from trio._core import _thread_cache
+
+        _wanted(_thread_cache.THREAD_CACHE, "_idle_workers")
+        _wanted(_thread_cache.WorkerThread, "_thread")
 
 
 def check() -> None:

@@ -184,14 +184,13 @@ class Watch:
                 yield Leak("task", repr(task.name), _waits(task))
 
     def threads(self) -> Iterator[Leak]:
-        idle = _internals_leaks.idle_codes()
         stacks = sys._current_frames()
         for thread in threading.enumerate():
             if thread in self._threads or isinstance(thread, threading._DummyThread):
                 continue
             stack = _stack(stacks.get(thread.ident or 0))
-            if not stack or stack[0].f_code in idle:
-                continue  # it has just ended, or waits for work
+            if not stack or _internals_leaks.is_idle(thread, stack):
+                continue  # it has just ended, or stays by design
             started = self._births.threads.get(thread)
             how = "" if started is None else f"started at {started}, "
             yield Leak("thread", repr(thread.name), f"{how}runs {_line(stack)}")
@@ -268,17 +267,12 @@ def _waits(task: NativeTask) -> str:
 
 
 def _stack(frame: FrameType | None) -> list[FrameType]:
-    """The frames of a thread from the innermost outwards, without those that do the waiting."""
+    """The frames of a thread, from the innermost outwards."""
     stack: list[FrameType] = []
     while frame is not None:
         stack.append(frame)
         frame = frame.f_back
-    ours = (n for n, one in enumerate(stack) if not one.f_code.co_filename.endswith(_WAITING))
-    return stack[next(ours, 0) :]
-
-
-#: Where the threads of pools are while they wait for work.
-_WAITING = ("queue.py", "queues.py", "threading.py", "selectors.py", "connection.py")
+    return stack
 
 
 def _line(stack: list[FrameType]) -> str:

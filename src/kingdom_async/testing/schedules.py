@@ -1,0 +1,273 @@
+"""`explore`: one body under many orders of its tasks' steps.
+
+Rule: a run depends on its seed alone. What it came to is counted, and what failed can be seen
+again by one line.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import anyio
+import sniffio
+from anyio import CancelScope
+
+from .._arguments import name_of, refuse_async_generator, shown
+from .._backend import anyio_backend, choose_backend
+from .._failures import short_repr
+from ..trace.stacks import Line, is_library
+from . import _internals_faults, _internals_schedules
+from .clock import virtual_backend
+from .idle import Deadlock, Idle
+from .orders import Order, Scheduled, Seed, order_of
+from .patience import Watchdog
+from .reports import Broken, Failure, Report
+from .steps import Watcher, watched_backend
+
+Body = Callable[[], Awaitable[object]]
+Pair = tuple[str, dict[str, Any]]
+
+#: Real seconds for which a program on virtual time may wait for nothing that is known of.
+_GIVE_UP = 0.05
+#: Real seconds without a step after which a run on real time counts as hung.
+_PATIENCE = 2.0
+#: After so many runs that had to be given up, each of which takes long, no more are made.
+_MOST_HUNG = 3
+
+
+def explore(
+    body: Body,
+    *,
+    seeds: int | Iterable[Seed] = 200,
+    backend: str | None = None,
+    check: Callable[[], object] | None = None,
+) -> Report:
+    """Run *body* under many orders of its tasks' steps, and see whether it always comes out well.
+
+    An event loop resumes its tasks in the order in which they became ready, which a slow socket
+    or a busy machine changes. Here seeds decide: tasks that could run take turns in any order,
+    and some are held back for whole turns of the loop, since shuffling alone never makes a
+    task late. Timers and callbacks keep their places. Time is virtual, except on uvloop.
+
+    A run fails if the body raises, can never end, or *check* raises. The same seed gives the
+    same run, as far as the body itself does: `random` is seeded, and what threads do is not.
+
+    Each run has an event loop of its own, so this is called from an ordinary function.
+
+    Args:
+        body: An async function without arguments. It makes what it uses, so that each run
+            begins alike. What it returns is counted in ``report.outcomes``.
+        seeds: How many orders; or which, to see one of them again. Seed 0 is the loop's own
+            order. A tuple of pairs ``(step, chances)`` holds back just those steps.
+        backend: As for `run`; the variable is ``KINGDOM_ASYNC_BACKEND``, the default asyncio.
+        check: A function called after each run; it raises if something is wrong.
+
+    Returns:
+        How many seeds there were, what the runs came to, and what failed.
+
+    Raises:
+        RuntimeError: If called where an event loop runs.
+
+    Example:
+        >>> explore(transfer, seeds=1000, check=nothing_lost).raise_if_failed()
+    """
+    name = _checked(body, backend)
+    wanted = (
+        [*range(seeds)] if isinstance(seeds, int) else [_checked_seed(seed) for seed in seeds]
+    )
+    runs = _Runs(body, check, name)
+    with ExitStack() as stack:
+        if name == "asyncio+uvloop":  # the others know themselves when nothing can happen
+            runs.watchdog = stack.enter_context(Watchdog(_PATIENCE))
+        stack.enter_context(_random_kept())
+        runs.report.points = len(wanted)
+        for seed in wanted:
+            if not runs.run(seed):
+                break
+    return runs.report
+
+
+class _Runs:
+    """All runs of one call."""
+
+    watchdog: Watchdog | None = None
+
+    def __init__(self, body: Body, check: Callable[[], object] | None, backend: str) -> None:
+        self._body = body
+        self._check = check
+        self._backend = backend
+        self._hung = 0
+        self.report = Report(f"explore({name_of(body)})", backend)
+
+    def run(self, seed: Seed) -> bool:
+        """Run it in the order of *seed*; False if there shall be no more runs."""
+        random.seed(repr(seed))
+        outcome, error = self._outcome(seed)
+        if error is None and self._check is not None:
+            try:
+                self._check()
+            except Exception as broken:
+                error = broken
+        self.report.injected += 1
+        self.report.outcomes[outcome] += 1
+        if error is not None:
+            self._failed(seed, error)
+        if self._hung < _MOST_HUNG:
+            return True
+        self.report.remarks.append(f"stopped early: {self._hung} runs were hung")
+        return False
+
+    def _outcome(self, seed: Seed) -> tuple[str, BaseException | None]:
+        try:
+            return short_repr(self._run(order_of(seed))), None
+        except (Deadlock, _Hung) as error:
+            self._hung += isinstance(error, _Hung)
+            return "hung", error
+        except Exception as error:
+            return f"raised {type(error).__name__}", error
+
+    def _run(self, order: Order) -> object:
+        idle = Idle(give_up=_GIVE_UP)
+        idle.last_resort = _internals_faults.open_all_shields
+        scheduled = _Counting(order)
+        name, options = scheduled_backend(_native(self._backend, idle), scheduled)
+
+        async def main() -> object:
+            with idle.watched():
+                if self.watchdog is None:
+                    return await _called(self._body)
+                return await self._watched(self.watchdog, scheduled)
+
+        return anyio.run(main, backend=name, backend_options=options)
+
+    async def _watched(self, watchdog: Watchdog, scheduled: _Counting) -> object:
+        """The body, cancelled where nothing happens any more."""
+        hung = False
+
+        def give_up(times: int) -> None:
+            nonlocal hung
+            hung = True
+            scope.cancel()
+            if times > 1:
+                _internals_faults.open_all_shields()
+
+        result: object = None
+        with CancelScope() as scope, watchdog.watching(lambda: scheduled.count, give_up):
+            result = await _called(self._body)
+        if hung:
+            raise _Hung(f"hung: no task took a step for {_PATIENCE:g} s")
+        return result
+
+    def _failed(self, seed: Seed, error: BaseException) -> None:
+        check = "" if self._check is None else f", check={name_of(self._check)}"
+        options = f"seeds=[{seed!r}], backend={self._backend!r}{check}"
+        replay = f"explore({name_of(self._body)}, {options})"
+        number = seed if isinstance(seed, int) else None
+        self.report.failures.append(Failure(replay, error, seed=number, place=_place_of(error)))
+
+
+class _Hung(Broken):
+    """A run on real time that would never have ended."""
+
+
+class _Counting(Scheduled):
+    """Knows that something happens."""
+
+    count = 0
+
+    def stepped(self, task: object) -> None:
+        self.count += 1
+
+
+def _native(backend: str, idle: Idle) -> Pair:
+    return (
+        anyio_backend(backend)
+        if backend == "asyncio+uvloop"
+        else virtual_backend(backend, idle)
+    )
+
+
+def scheduled_backend(pair: Pair, watcher: Watcher) -> Pair:
+    """What anyio calls a backend, and its options, so that ``watcher.pick`` decides the order."""
+    name, options = watched_backend(pair, watcher)
+    if name == "trio" and watcher.pick is not None:
+        instruments = [*options["instruments"], _internals_schedules.picking(watcher.pick)]
+        options = {**options, "instruments": instruments}
+    return name, options
+
+
+@contextmanager
+def _random_kept() -> Iterator[None]:
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _place_of(error: BaseException) -> str:
+    """The last line of the program's own that *error* went through."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not is_library(code.co_filename) and code.co_filename != __file__:
+            place = str(Line(code.co_filename, traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    return place
+
+
+# --- arguments -------------------------------------------------------------------------
+
+
+def _checked(body: object, backend: str | None) -> str:
+    """The backend, if all is well."""
+    refuse_async_generator("explore", body)
+    if not callable(body):
+        raise TypeError(
+            f"explore() takes an async function, not {shown(body)}; write explore(body)"
+        )
+    name = choose_backend(backend)
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return name
+    raise RuntimeError(
+        f"explore({name_of(body)}) inside a running {library} loop; it starts loops of its "
+        "own, so call it from an ordinary function"
+    )
+
+
+def _checked_seed(seed: Seed) -> Seed:
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        return seed
+    if isinstance(seed, tuple) and all(_is_delay(one) for one in seed):
+        return seed
+    raise TypeError(
+        f"seeds takes whole numbers, or tuples of (step, chances), not {shown(seed)}; "
+        "write seeds=200, seeds=[17] or seeds=[((3, 1),)]"
+    )
+
+
+def _is_delay(one: object) -> bool:
+    return (
+        isinstance(one, tuple) and len(one) == 2 and all(isinstance(part, int) for part in one)
+    )
+
+
+def _called(body: Body) -> Coroutine[Any, Any, object]:
+    answer = body()
+    if isinstance(answer, Coroutine):
+        return answer  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(answer, Awaitable):
+        return _awaiting(answer)
+    raise TypeError(
+        f"explore() takes an async function, and {name_of(body)} returned {shown(answer)}; "
+        "define it with async def"
+    )
+
+
+async def _awaiting(answer: Awaitable[object]) -> object:
+    return await answer
