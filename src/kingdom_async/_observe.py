@@ -69,6 +69,10 @@ class Observer(Protocol):
     def deadline_left(self, scope: anyio.CancelScope, late: float) -> None:
         """It was left, *late* seconds after its deadline (negative: before it)."""
 
+    def task(self) -> int:
+        """``id`` of the task that calls; 0 outside any."""
+        ...
+
     def called(self, name: str) -> Callable[[BaseException | None], None]:
         """A call runs elsewhere; what is returned is called when it has ended."""
         ...

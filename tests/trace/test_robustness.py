@@ -510,6 +510,7 @@ INNER: list[tuple[Any, str]] = [
             "deadline_set",
             "deadline_left",
             "_spans",
+            "_task",
             "_adopting",
             "_here",
             "_newly_here",

@@ -255,6 +255,14 @@ class Hub:
                 for deadline in left:
                     recorder.overran(task, deadline, late)
 
+    def task(self) -> int:
+        return self._task() or 0
+
+    @guarded
+    def _task(self) -> int:
+        here = self._here()
+        return 0 if here is None else here.loop.identify()
+
     def called(self, name: str) -> Ended:
         spans = self._spans(name) or ()
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from .. import _observe
+from .._arguments import name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,11 +32,12 @@ class span(AbstractContextManager[None]):  # reads as a statement
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._ends: list[Callable[[BaseException | None], None]] = []
+        #: By which task each was entered, and what ends it.
+        self._ends: list[tuple[int, Callable[[BaseException | None], None]]] = []
 
     def __enter__(self) -> None:
         if (observer := _observe.observer) is not None:
-            self._ends.append(observer.called(self._name))
+            self._ends.append((observer.task(), observer.called(self._name)))
 
     def __exit__(
         self,
@@ -44,7 +46,14 @@ class span(AbstractContextManager[None]):  # reads as a statement
         traceback: TracebackType | None,
     ) -> None:
         if self._ends:
-            self._ends.pop()(exc)
+            self._ends.pop(self._mine())[1](exc)
+
+    def _mine(self) -> int:
+        """Which of the ends: several tasks may be in one and the same object."""
+        observer = _observe.observer
+        task = None if observer is None else observer.task()
+        indexes = range(len(self._ends) - 1, -1, -1)
+        return next((index for index in indexes if self._ends[index][0] == task), -1)
 
 
 @overload
@@ -74,7 +83,7 @@ def instrument_task(func_or_name: Any, /) -> Any:
     """
     if isinstance(func_or_name, str):
         return lambda func: _instrumented(func, func_or_name)
-    return _instrumented(func_or_name, getattr(func_or_name, "__qualname__", "?"))
+    return _instrumented(func_or_name, name_of(func_or_name))
 
 
 def _instrumented(
