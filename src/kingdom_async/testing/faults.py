@@ -250,7 +250,9 @@ def _checked(
             "write cancel_everywhere(body)"
         )
     if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, not {shown(mode)}")
+        raise ValueError(
+            f"mode must be one of {', '.join(map(repr, MODES))}, not {shown(mode)}"
+        )
     name = choose_backend(backend)
     if mode == "native" and name == "trio":
         raise ValueError(

@@ -51,7 +51,7 @@ def refuse_unwatchable(watch: object) -> None:
 
 def _is_source(one: object) -> bool:
     """True for a function that says what to look at once the body has made it."""
-    return callable(one) and not hasattr(one, "locked") and not hasattr(one, "borrowed_tokens")
+    return callable(one) and not hasattr(one, "locked") and not _is_limiter(one)
 
 
 def _made(source: Any) -> list[object]:
@@ -71,7 +71,7 @@ def _state_or_refuse(one: Any) -> str:
     value = _internals_faults.semaphore_value(one)
     if value is not None:
         return f"value {value}"
-    if hasattr(one, "borrowed_tokens"):
+    if _is_limiter(one):
         try:
             return f"borrowed tokens: {one.borrowed_tokens}"
         except RuntimeError:  # a Limiter counts per run, and there is none yet
@@ -89,7 +89,11 @@ def _free(one: Any) -> str:
     if _internals_faults.semaphore_value(one) is not None:
         most = getattr(one, "max_value", None)
         return _state(one) if most is None else f"value {most}"
-    return _NONE_BORROWED if hasattr(one, "borrowed_tokens") else "free"
+    return _NONE_BORROWED if _is_limiter(one) else "free"
+
+
+def _is_limiter(one: object) -> bool:
+    return hasattr(type(one), "borrowed_tokens")
 
 
 _NONE_BORROWED = "borrowed tokens: 0"

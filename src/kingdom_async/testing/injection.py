@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from fnmatch import fnmatchcase
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import anyio
 from anyio import CancelScope, TaskHandle
 
-from ..trace.stacks import frames, is_library, lines
+from ..trace.stacks import frames, is_library, lines, links
 from . import _internals_faults
 from .coroutines import Observed
 from .steps import Watcher
@@ -88,6 +88,39 @@ class Injector(Watcher):
         """The body is over."""
         self._active = False
 
+    def forget(self) -> None:
+        """The run is over: no cycle shall keep its loop and its tasks."""
+        self._observed.clear()
+        for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
+            self.__dict__.pop(name, None)
+
+    def swallowed(self) -> list[str]:
+        """The names of tasks that were cancelled, and returned all the same."""
+        return [
+            name
+            for name, coro in self._observed
+            if coro.was_cancelled
+            and coro.has_returned
+            and not self._handle_says_cancelled(coro)
+        ]
+
+    def abandon(self) -> None:
+        """Whatever of the body does not end by itself ends at its next step.
+
+        The body's own task only if nobody else is left: it may hold the group of the others.
+        """
+        going_on = [coro for _, coro in self._observed if not coro.has_ended]
+        for coro in going_on[1:] or going_on:  # the body is the first
+            coro.is_abandoned = True
+            for holder, _ in links(coro.inner):
+                _internals_faults.keep_for_ever(holder)
+
+    def forget(self) -> None:
+        """The run is over: no cycle shall keep its loop and its tasks."""
+        self._observed.clear()
+        for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
+            self.__dict__.pop(name, None)
+
     def swallowed(self) -> list[str]:
         """The names of tasks that were cancelled, and returned all the same."""
         return [
@@ -101,7 +134,10 @@ class Injector(Watcher):
     def abandon(self) -> None:
         """Whatever of the body does not end by itself ends at its next step."""
         for _, coro in self._observed:
-            coro.is_abandoned = True
+            if not coro.has_ended:
+                coro.is_abandoned = True
+                for holder, _ in links(coro.inner):
+                    _internals_faults.keep_for_ever(holder)
 
     def _handle_says_cancelled(self, coro: Observed) -> bool:
         if self.handle is None or coro is not self._target:
@@ -111,7 +147,7 @@ class Injector(Watcher):
     # --- what a Watcher is told ------------------------------------------------------
 
     def wrapped(self, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        return Observed(coro, self.marker)
+        return Observed(coro, self.marker) if isinstance(coro, CoroutineType) else coro
 
     def spawned(self, task: Task) -> None:
         if not isinstance(task, asyncio.Future) and task.parent_nursery is not None:
@@ -182,6 +218,7 @@ class Injector(Watcher):
         self._steps_since += 1
         if self._steps_since > self._most_steps:
             self.goes_on = True
+            self._steps_since = 0
             self.abandon()
         if self._again:
             # From further out, one step later: on asyncio in the way that goes through shields.

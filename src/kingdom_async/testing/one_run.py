@@ -16,13 +16,15 @@ from anyio import CancelScope, get_cancelled_exc_class
 
 from .._arguments import name_of, shown
 from .._backend import anyio_backend
+from ..trace.hub import hub
+from ..trace.tree import tree_of
 from . import _internals_faults
-from .coroutines import Abandoned
 from .clock import virtual_backend
+from .coroutines import Abandoned
 from .held import Held
 from .idle import Deadlock, Idle
 from .injection import Injector
-from .leaks import Watch
+from .leaks import Watch, _current_loop
 from .patience import Watchdog
 from .reports import Broken
 from .steps import watched_backend
@@ -73,15 +75,20 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
     run = Run()
     idle = Idle(give_up=_GIVE_UP)
     virtual = settings.clock == "virtual" and settings.backend != "asyncio+uvloop"
-    pair = virtual_backend(settings.backend, idle) if virtual else anyio_backend(settings.backend)
+    pair = (
+        virtual_backend(settings.backend, idle) if virtual else anyio_backend(settings.backend)
+    )
     idle.last_resort = _internals_faults.open_all_shields
     name, options = watched_backend(pair, injector)
     program = _Program(body, settings, injector, watchdog, idle, run)
     try:
         anyio.run(program.main, backend=name, backend_options=options)
     except Exception as error:  # it came from the loop, not from the body
-        run.outcome = f"raised {type(error).__name__}"
-        run.errors.append(error)
+        if not run.is_hung:
+            run.outcome = f"raised {type(error).__name__}"
+            run.errors.append(error)
+    finally:
+        injector.forget()
     return run
 
 
@@ -106,6 +113,7 @@ class _Program:
 
     async def main(self) -> None:
         watch, held = Watch(), Held(self._settings.watch)
+        self._loop = _current_loop()
         watch.begin()
         try:
             with self._watchdog.watching(lambda: self._injector.turns, self._give_up):
@@ -141,17 +149,18 @@ class _Program:
                 finally:
                     self._injector.end()
         except get_cancelled_exc_class():
-            self._run.outcome = "cancelled"
+            if not self._run.is_hung:
+                self._run.outcome = "cancelled"
             raise
 
     def _ended_with(self, error: BaseException) -> None:
         if isinstance(error, Deadlock):
             self._run.outcome, self._run.is_hung = "hung", True
             self._run.errors.append(error)
-            return
         if self._injector.goes_on:
             self._run.outcome, self._run.is_hung = "hung", True
             self._say(["swallowed again and again: it was cancelled, and goes on for ever"])
+        if self._run.is_hung:
             return
         self._run.outcome = f"raised {type(error).__name__}"
         if not _is_expected(error, (*self._settings.raises,), self._injector.error):
@@ -170,18 +179,12 @@ class _Program:
         """Called in the loop, each time that nothing has happened for long."""
         self._run.is_hung, self._run.outcome = True, "hung"
         if times == 1:
+            tree = tree_of(self._loop, hub.recorder_here())
             text = f"hung: no task took a step for {self._settings.patience:g} s"
-            self._run.errors.append(Broken(f"{text}\n{self._tree()}"))
+            self._say([f"{text}\n{tree}"])
         self._outer.cancel("hung")
         if times > 1:
             _internals_faults.open_all_shields()
-
-    def _tree(self) -> str:
-        from ..trace.hub import hub
-        from ..trace.tree import tree_of
-        from .leaks import _current_loop
-
-        return tree_of(_current_loop(), hub.recorder_here())
 
 
 def _take_back() -> None:
@@ -223,4 +226,3 @@ def _called(body: Body) -> Coroutine[Any, Any, object]:
 
 async def _awaiting(answer: Awaitable[object]) -> object:
     return await answer
-

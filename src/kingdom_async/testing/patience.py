@@ -20,7 +20,9 @@ class Watchdog:
         self._seconds = seconds
         self._over = threading.Event()
         self._run: _Looked | None = None
-        self._thread = threading.Thread(target=self._look, name="cancel_everywhere", daemon=True)
+        self._thread = threading.Thread(
+            target=self._look, name="cancel_everywhere", daemon=True
+        )
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
@@ -31,7 +33,9 @@ class Watchdog:
         self._thread.join()
 
     @contextmanager
-    def watching(self, progress: Callable[[], int], give_up: Callable[[int], object]) -> Iterator[None]:
+    def watching(
+        self, progress: Callable[[], int], give_up: Callable[[int], object]
+    ) -> Iterator[None]:
         """Look at the loop that runs here, during the block.
 
         Args:
