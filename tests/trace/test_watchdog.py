@@ -355,6 +355,19 @@ def test_a_loop_that_is_stopped_for_a_while_blocks_nothing(
     assert reports.messages == []
 
 
+async def test_a_loop_that_ends_before_it_answers_blocks_nothing(
+    monkeypatch: pytest.MonkeyPatch, reports: Reports
+) -> None:
+    """It was asked in its last moment."""
+    times, loop = Times(monkeypatch), current_loop()
+    dog = Watchdog(1.0, loop)
+    times.pass_(dog, 0)
+    monkeypatch.setattr(loop, "runs", lambda: False)
+    for _ in range(9):
+        times.pass_(dog, 0.25)
+    assert reports.messages == []
+
+
 # --- clocks --------------------------------------------------------------------------------
 
 

@@ -11,22 +11,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from time import sleep
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import ref
 
 from .causes import is_called
 from .loops import tasks_of
 from .records import now
-from .stacks import lines, links
+from .stacks import frames, lines, links
 from .store import Life, copied
 from .waits import Waits, known_waits
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType
 
     from .causes import Deadline
     from .recorder import Recorder
 
+#: Coroutines and generators, each awaiting the next, with their code.
+Stack: TypeAlias = "list[tuple[object, CodeType]]"
 #: Seconds between two looks; tasks that are looked at each time; those between two pauses.
 EVERY = 0.25
 _AT_ONCE, _BREATH = 100, 25
@@ -153,7 +155,7 @@ class Sampler:
         seen: _Seen,
         life: Life,
         native: Any,
-        stack: list[tuple[object, FrameType]],
+        stack: Stack,
         at: float,
         called: dict[int, bool],
     ) -> None:
@@ -197,11 +199,9 @@ class Sampler:
             life = Life(*above) if above is not None else life._replace(block=None)
         return None
 
-    def _look_for_wait(
-        self, serial: int, stack: list[tuple[object, FrameType]], at: float, waits: Waits
-    ) -> None:
-        for _, frame in stack:
-            scarce = waits.scarce.get(id(frame.f_code))
+    def _look_for_wait(self, serial: int, stack: Stack, at: float, waits: Waits) -> None:
+        for _, code in stack:
+            scarce = waits.scarce.get(id(code))
             if scarce is not None:
                 break
         else:
@@ -217,11 +217,9 @@ class Sampler:
             what = f"has waited {at - wait[1]:.3g} s for {scarce}"
             self._tell("stuck", serial, what, stack)
 
-    def _look_for_spell(
-        self, seen: _Seen, stack: list[tuple[object, FrameType]], at: float, waits: Waits
-    ) -> None:
+    def _look_for_spell(self, seen: _Seen, stack: Stack, at: float, waits: Waits) -> None:
         serial, account = seen.serial, self._store.accounts.get(seen.ident)
-        spins = any(id(frame.f_code) in waits.checkpoints for _, frame in stack[-3:])
+        spins = any(id(code) in waits.checkpoints for _, code in stack[-3:])
         if account is None or not spins:
             self._spells.pop(serial, None)
             self._told.discard(("spinning", serial))
@@ -241,13 +239,11 @@ class Sampler:
             what = f"takes {rate:.0f} steps a second and waits for nothing"
             self._tell("spinning", serial, what, stack)
 
-    def _tell(
-        self, kind: str, serial: int, what: str, stack: list[tuple[object, FrameType]]
-    ) -> None:
+    def _tell(self, kind: str, serial: int, what: str, stack: Stack) -> None:
         if (kind, serial) in self._told or serial not in self._store.live:
             return
         self._told.add((kind, serial))
-        shown = lines([frame for _, frame in stack])
+        shown = lines(list(frames(stack[0][0]))) if stack else []
         if not shown:
             self._recorder.suspect(kind, serial, what)
             return
