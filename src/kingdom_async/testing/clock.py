@@ -5,6 +5,7 @@ Rule: time moves only while every task waits, and then to the very moment of the
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -86,6 +87,18 @@ def virtual_backend(backend: str, idle: Idle | None = None) -> tuple[str, dict[s
         f"backend={backend!r} has no virtual time: uvloop waits inside libuv, with no selector "
         "to put in its place; use 'asyncio', where the same program runs, or 'trio'"
     )
+
+
+def running_idle() -> Idle | None:
+    """Who decides in the loop that runs here; None on real time."""
+    if sniffio.current_async_library() == "trio":
+        from .trio_clock import idle_here
+
+        return idle_here()
+    from .asyncio_clock import VirtualLoop
+
+    loop = asyncio.get_running_loop()
+    return loop.idle if isinstance(loop, VirtualLoop) else None
 
 
 def _refuse(func: object, grace: float) -> None:

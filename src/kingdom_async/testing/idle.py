@@ -16,6 +16,7 @@ from anyio import CancelScope
 
 from ..trace.hub import hub
 from ..trace.tree import tree_of
+from ._internals_faults import open_all_shields
 
 if TYPE_CHECKING:
     from ..trace.loops import Loop
@@ -70,6 +71,7 @@ class Idle:
         self.last_resort: Callable[[], None] = self._raise
         self._scope: CancelScope | None = None
         self._has_said_so = False
+        self._times = 0
 
     def rest(self, outside: Outside, *, has_timer: bool) -> Rest:
         if outside.calls:
@@ -94,15 +96,17 @@ class Idle:
 
     def found_deadlock(self, loop: Loop) -> None:
         """Nothing can wake the program: cancel the block that is watched."""
-        is_first = self.deadlock is None
-        self.deadlock = (
+        self._times += 1
+        self.deadlock = self.deadlock or (
             "deadlock: every task waits, and nothing is left that could wake one: no timer, no "
             f"call in a thread or process, no socket.\n{tree_text(loop)}"
         )
-        if self._scope is not None and is_first:
+        if self._scope is None or self._times > 2:
+            self.last_resort()
+        elif self._times == 1:
             self._scope.cancel()
         else:
-            self.last_resort()
+            open_all_shields()
 
     @contextmanager
     def watched(self) -> Generator[None]:
@@ -111,7 +115,7 @@ class Idle:
         Raises:
             Deadlock: Whatever the block made of it.
         """
-        self.deadlock, self._has_said_so = None, False
+        self.deadlock, self._has_said_so, self._times = None, False, 0
         error: Exception | None = None
         with CancelScope() as self._scope:
             try:

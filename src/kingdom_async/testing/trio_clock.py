@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import trio
 from trio.testing import MockClock
@@ -18,6 +19,8 @@ from . import _internals
 from .idle import Idle, Outside, Rest, Then
 from .walk import process_calls, stacks
 
+_steered: WeakKeyDictionary[trio.abc.Clock, TrioClock] = WeakKeyDictionary()
+
 
 class TrioClock(trio.abc.Instrument):
     """Steers a `MockClock`, and counts the threads of the run that it is the clock of."""
@@ -27,6 +30,7 @@ class TrioClock(trio.abc.Instrument):
         self.idle = idle or Idle()
         self.idle.last_resort = _cancel_all
         self.clock = MockClock()
+        _steered[self.clock] = self
         self._threads = 0
         self._due = math.inf
         self._rest = Rest(0.0, Then.JUMP)
@@ -82,6 +86,12 @@ class TrioClock(trio.abc.Instrument):
         if files:
             calls += process_calls(TrioLoop())
         return Outside(max(calls, 0), files)
+
+
+def idle_here() -> Idle | None:
+    """Who decides in the run that the caller is in; None on another clock."""
+    steered = _steered.get(trio.lowlevel.current_clock())
+    return None if steered is None else steered.idle
 
 
 def _files() -> int:

@@ -1,0 +1,227 @@
+"""What the pytest plugin does where a project uses it.
+
+Rule: it stands on anyio's plugin and never runs a test itself. Tests that use none of its
+fixtures are touched only by the options that name all tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
+from typing import Any
+
+import pytest
+
+from kingdom_async_pytest import backend_of, every_backend, fixtures_used
+
+from .testing._internals import need
+from .testing._internals_pytest import RUNNERS, choose_for_new_runners, end_with_backend
+from .testing.around import Around, Test, is_async, names_of
+from .testing.between import Between
+from .testing.clock import virtual_backend
+from .testing.guard import Guard
+from .testing.options import read_backends, read_seed, read_timeout, read_trace
+
+__all__ = ["VirtualClock", "every_backend"]
+
+_DEFAULT_TIMEOUT = 60.0
+
+
+class VirtualClock:
+    """What the fixture `virtual_clock` gives."""
+
+    def __init__(self, around: Around) -> None:
+        self._idle = around.idle
+
+    @property
+    def grace(self) -> float:
+        """Real seconds for sockets and pipes before each jump."""
+        return self._idle.grace
+
+    @grace.setter
+    def grace(self, seconds: float) -> None:
+        self._idle.grace = seconds
+
+    @property
+    def now(self) -> float:
+        """Seconds since the loop of this test began; inside the test."""
+        import anyio
+
+        return anyio.current_time()
+
+
+class Plugin:
+    """The hooks."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._guard = Guard()
+        self._between = Between()
+        self.run: Around | None = None
+        self._stop: Callable[[], None] | None = None
+        self._backends = read_backends(config)
+        self._timeout = read_timeout(config)
+        self._trace = read_trace(config)
+        read_seed(config)
+
+    def pytest_unconfigure(self) -> None:
+        if self._stop is not None:
+            self._stop()
+
+    def select(self, items: list[pytest.Item]) -> None:
+        """Leave out what is not asked for, and what there is not."""
+        out = [item for item in items if not self._is_asked_for(item)]
+        if out:
+            self._config.hook.pytest_deselected(items=out)
+            items[:] = [item for item in items if item not in out]
+        need(RUNNERS)
+        self._stop = choose_for_new_runners(self._choose)
+
+    def _is_asked_for(self, item: pytest.Item) -> bool:
+        backend = backend_of(item)
+        if backend is None:
+            return True
+        if backend == "asyncio+uvloop" and "virtual_clock" in names_of(item):
+            return False  # there is no selector in it to replace
+        return self._backends is None or backend in self._backends
+
+    def _choose(self, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """There is to be a new runner."""
+        self._between.reset()
+        run = self.run
+        if run is None or not run.wants_virtual or run.wide_fixtures():
+            return name, options
+        name, virtual = virtual_backend(name, run.idle)
+        return name, {**options, **virtual}
+
+    # --- one test ----------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self.run = Around(item, self._time_for(item), self._trace, self._between)
+        with self._phase("the setup of"):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with self._phase(""):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        with self._phase("the teardown of"):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, Any, Any]:
+        func: Any = fixturedef.func
+        if not is_async(func) or "anyio_backend" not in request.fixturenames:
+            return (yield)
+        end_with_backend(fixturedef, request)
+        if not isasyncgenfunction(func):
+            return (yield)
+        if ismethod(func) and type(func.__self__) is type(request.instance):
+            func = func.__func__.__get__(request.instance)
+        with _set(fixturedef, "func", self._between.around(func)):
+            return (yield)
+
+    def _phase(self, part: str) -> Any:
+        run = self.run
+        if run is None or run.timeout is None:
+            return nullcontext()
+        return _in_phase(self._guard, run, f"{part} {run.item.name}".lstrip(), run.timeout)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        run = self.run
+        if run is None:
+            return (yield)
+        with _replaced(pyfuncitem, run.watched):
+            result = yield
+        if run.wants_virtual and not run.has_begun:
+            pytest.fail(
+                f"virtual_clock: {pyfuncitem.name} is not run by anyio's plugin; make it an "
+                "async function with @pytest.mark.anyio, or set anyio_mode = auto",
+                pytrace=False,
+            )
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        run = self.run
+        if run is not None and run.item is item and report.failed:
+            report.sections += [
+                (f"kingdom_async: {title}", text) for title, text in run.sections
+            ]
+            run.sections = []
+        return report
+
+    def _time_for(self, item: pytest.Item) -> float | None:
+        if self._timeout is not None:
+            return self._timeout or None
+        return _DEFAULT_TIMEOUT if fixtures_used(item) else None
+
+
+@contextmanager
+def _in_phase(guard: Guard, run: Around, what: str, seconds: float) -> Generator[None]:
+    with guard.phase(what, seconds) as run.phase:
+        try:
+            yield
+        finally:
+            run.phase = None
+
+
+class _replaced:  # a context manager, read as a phrase
+    """The async function of a test, wrapped while it is called."""
+
+    def __init__(self, item: pytest.Function, wrap: Callable[[Test], Test]) -> None:
+        self._item = item
+        self._wrap = wrap
+        self._before: Any = item.obj
+
+    def __enter__(self) -> None:
+        tests: Any = getattr(self._before, "hypothesis", None)
+        if tests is not None:
+            inner = getattr(tests.inner_test, "_anyio_original_func", tests.inner_test)
+            inner = getattr(inner, "_kingdom_original", inner)
+            if iscoroutinefunction(inner):
+                tests.inner_test = wrapped = self._wrap(inner)
+                wrapped._kingdom_original = inner  # type: ignore[attr-defined]
+        elif iscoroutinefunction(self._before):
+            self._item.obj = self._wrap(self._before)
+
+    def __exit__(self, *error: object) -> None:
+        self._item.obj = self._before
+
+
+@contextmanager
+def _set(owner: Any, name: str, value: object) -> Generator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+# --- fixtures --------------------------------------------------------------------------
+
+
+def virtual_clock_of(request: pytest.FixtureRequest) -> VirtualClock:
+    plugin: Any = request.config.pluginmanager.get_plugin("kingdom_async_at_work")
+    return VirtualClock(plugin.run)
+
+
+def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., Any]:
+    """A tool of `kingdom_async.testing` that starts loops, on the backend of this test."""
+    from . import testing
+
+    func: Callable[..., Any] = getattr(testing, tool)
+    return partial(func, backend=backend_of(request.node))

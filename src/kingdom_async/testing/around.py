@@ -1,0 +1,178 @@
+"""What the pytest plugin puts around the function of one test.
+
+Rule: it runs in the task of the test itself, and what it finds is said in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import AsyncExitStack, contextmanager
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio import CancelScope, get_cancelled_exc_class
+
+from kingdom_async_pytest import backend_of
+
+from .._backend import current_backend
+from .._failures import without
+from ..trace.hub import current_loop
+from .clock import running_idle
+from .guard import Phase, TookTooLong
+from .idle import Idle, tree_text
+
+if TYPE_CHECKING:
+    from .between import Between
+
+Test = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Cancelled(Exception):
+    """A test was cancelled by what a fixture holds open."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} was cancelled: a task group, or another cancel scope, that an async "
+            "fixture holds across its yield was cancelled; where a task in it failed, the "
+            "teardown of the fixture raises that error"
+        )
+
+
+class Around:
+    """What there is to know of one test while it runs."""
+
+    def __init__(
+        self, item: pytest.Item, timeout: float | None, trace: str | None, between: Between
+    ) -> None:
+        self.item = item
+        self.between = between
+        self.timeout = timeout
+        self.trace = trace
+        self.wants_virtual = "virtual_clock" in names_of(item)
+        self.wants_no_leaks = "no_leaks" in names_of(item)
+        self.idle = Idle()
+        self.phase: Phase | None = None
+        #: False until the test function runs in a loop.
+        self.has_begun = False
+        self.sections: list[tuple[str, str]] = []
+
+    def wide_fixtures(self) -> list[str]:
+        """The async fixtures of the test that live longer than it does."""
+        found: Any = getattr(self.item, "_fixtureinfo", None)
+        definitions: dict[str, Any] = {} if found is None else found.name2fixturedefs
+        return [
+            f"{name!r} ({defs[-1].scope} scope)"
+            for name, defs in definitions.items()
+            if defs[-1].scope != "function" and is_async(defs[-1].func)
+        ]
+
+    def watched(self, test: Test) -> Test:
+        """*test* with everything around it that was asked for."""
+
+        @wraps(test)
+        async def run(**given: Any) -> None:
+            __tracebackhide__ = True
+            self.has_begun = True
+            self.between.wake()
+            try:
+                self._refuse_other_backend()
+                await self._with_all_around(test, given)
+            except BaseException as error:
+                rest = without(get_cancelled_exc_class(), error)
+                if rest is error or not self.between.open:
+                    raise
+                if rest is not None:
+                    raise rest from None
+                raise Cancelled(self.item.name) from None
+            finally:
+                self.between.rest()
+
+        return run
+
+    async def _with_all_around(self, test: Test, given: dict[str, Any]) -> None:
+        __tracebackhide__ = True
+        async with AsyncExitStack() as stack:
+            if self.wants_virtual:
+                self._refuse_real_time()
+                stack.enter_context(self.idle.watched())
+            if self.phase is not None:
+                stack.enter_context(_in_time(self.phase))
+            if self.trace is not None:
+                stack.enter_context(_traced(self, self.trace))
+            if self.wants_no_leaks:
+                from .leaks import no_leaks
+
+                await stack.enter_async_context(no_leaks())
+            await test(**given)
+
+    def _refuse_other_backend(self) -> None:
+        wanted, runs = backend_of(self.item), current_backend()
+        if wanted is not None and wanted != runs:
+            wide = ", ".join(self.wide_fixtures()) or "of a wider scope"
+            pytest.fail(
+                f"{self.item.name} runs on {runs} instead of {wanted}, since the async fixture "
+                f"{wide} holds the loop; give it function scope, or have it ask for "
+                "anyio_backend",
+                pytrace=False,
+            )
+
+    def _refuse_real_time(self) -> None:
+        idle = running_idle()
+        if idle is not None:
+            self.idle = idle
+            return
+        wide = self.wide_fixtures()
+        held = f"the async fixture {', '.join(wide)}" if wide else "a fixture of a wider scope"
+        pytest.fail(
+            f"virtual_clock: this test runs on real time, since {held} holds an ordinary loop; "
+            "give the fixture function scope, or leave virtual_clock out and call "
+            "run_virtual() in an ordinary test",
+            pytrace=False,
+        )
+
+
+@contextmanager
+def _traced(run: Around, level: Any) -> Generator[None]:
+    """Record a test, and keep the end of the recording if it fails."""
+    from ..trace import recording
+    from .last_records import last_records
+
+    made = None
+    try:
+        with recording(level) as made:
+            try:
+                yield
+            except BaseException as error:
+                if not isinstance(error, pytest.skip.Exception):
+                    run.sections.append(("task tree at the failure", tree_text(current_loop())))
+                raise
+    finally:
+        if run.sections and made is not None:
+            run.sections.append(("last tasks recorded", last_records(made.snapshot())))
+
+
+@contextmanager
+def _in_time(phase: Phase) -> Generator[None]:
+    """The block that is cancelled when the time of *phase* is up; then that is raised."""
+    error: BaseException | None = None
+    with CancelScope() as scope:
+        phase.enters(current_loop(), scope.cancel)
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            phase.leaves()
+            if phase.said is not None:
+                raise TookTooLong(phase.said) from error
+
+
+def names_of(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
+def is_async(func: object) -> bool:
+    return iscoroutinefunction(func) or isasyncgenfunction(func)

@@ -1,0 +1,133 @@
+"""What pytest loads in every project that has kingdom_async installed: names, and no code.
+
+Rule: nothing is imported here before a test asks for one of these fixtures or an option is
+given; in other projects the plugin is not there. What it does is in
+`kingdom_async.pytest_plugin`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NEEDS = {"asyncio": "asyncio", "asyncio+uvloop": "uvloop", "trio": "trio"}
+_OPTIONS = {
+    "backends": "comma-separated: which of asyncio, asyncio+uvloop and trio every_backend is",
+    "seed": "the seed of explore and of whatever else is random; a number",
+    "timeout": "real seconds for each test, or 'off'; default 60 where a fixture of "
+    "kingdom_async is used, else off",
+    "trace": "life or steps: record each async test, and show the end of the recording beside "
+    "the traceback of one that fails; default off",
+}
+
+
+class Backend(str):
+    """The name of a backend, as a parameter of `every_backend`."""
+
+
+BACKENDS = tuple(Backend(name) for name, needs in _NEEDS.items() if find_spec(needs))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("kingdom_async")
+    for name, text in _OPTIONS.items():
+        group.addoption(f"--kingdom-{name}", default=None, help=text)
+        parser.addini(f"kingdom_{name}", default=None, help=text)
+
+
+def setting(config: pytest.Config, name: str) -> str | None:
+    """What the command line says, else the configuration file, else None."""
+    given: str | None = config.getoption(f"kingdom_{name}")
+    return given if given is not None else config.getini(f"kingdom_{name}") or None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Load the plugin where it is asked for."""
+    if any(setting(config, name) for name in _OPTIONS) or any(map(fixtures_used, items)):
+        from kingdom_async.pytest_plugin import Plugin
+
+        plugin = Plugin(config)
+        config.pluginmanager.register(plugin, "kingdom_async_at_work")
+        plugin.select(items)
+
+
+def fixtures_used(item: pytest.Item) -> set[str]:
+    """Which fixtures of kingdom_async a test uses, itself or through others."""
+    used = {*getattr(item, "fixturenames", ())} & FIXTURES
+    return used | {"every_backend"} if backend_of(item) is not None else used
+
+
+def backend_of(item: pytest.Item) -> Backend | None:
+    """The parameter of `every_backend` with which *item* runs, whatever it is called there."""
+    callspec: Any = getattr(item, "callspec", None)
+    params = callspec.params.values() if callspec is not None else ()
+    return next((param for param in params if isinstance(param, Backend)), None)
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def every_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """asyncio, asyncio with uvloop where it is installed, and trio.
+
+    Write ``anyio_backend = every_backend`` in a conftest.
+    """
+    from kingdom_async._backend import anyio_backend
+
+    return anyio_backend(request.param)
+
+
+@pytest.fixture(params=[pytest.param(None, id="virtual")])
+def virtual_clock(request: pytest.FixtureRequest, anyio_backend: object) -> Any:
+    """The test runs on virtual time: when every task waits, the clock jumps on."""
+    from kingdom_async.pytest_plugin import virtual_clock_of
+
+    return virtual_clock_of(request)
+
+
+@pytest.fixture(scope="session")
+def kingdom_seed(pytestconfig: pytest.Config) -> int:
+    """The number given with ``--kingdom-seed``, or 0."""
+    from kingdom_async.testing.options import read_seed
+
+    return read_seed(pytestconfig)
+
+
+@pytest.fixture
+def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`kingdom_async.testing.cancel_everywhere`, on the backend of this test."""
+    from kingdom_async.pytest_plugin import on_backend_of
+
+    return on_backend_of(request, "cancel_everywhere")
+
+
+@pytest.fixture
+def explore(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`kingdom_async.testing.explore`, on the backend of this test."""
+    from kingdom_async.pytest_plugin import on_backend_of
+
+    return on_backend_of(request, "explore")
+
+
+@pytest.fixture
+def no_leaks() -> Any:
+    """The whole test runs inside of `kingdom_async.testing.no_leaks`."""
+    from kingdom_async.testing import leaks
+
+    return leaks.no_leaks
+
+
+FIXTURES = frozenset(
+    (
+        "every_backend",
+        "virtual_clock",
+        "kingdom_seed",
+        "cancel_everywhere",
+        "explore",
+        "no_leaks",
+    )
+)
