@@ -1,4 +1,4 @@
-"""The private names that `no_leaks` needs: what is open, who borrows, which thread waits for work.
+"""The private names that `no_leaks` needs: what is open, who borrows, which thread is idle.
 
 Rule: as `_internals`, of which this is a part: used nowhere else, and checked when first used.
 """
@@ -95,10 +95,11 @@ def has_threads(pool: Any) -> bool:
 
 def is_pool_of_loop(pool: object) -> bool:
     """True for the pool that an event loop has for itself."""
-    for one in gc.get_referrers(pool):
+    referrers: list[Any] = gc.get_referrers(pool)
+    for one in referrers:
         if isinstance(one, asyncio.AbstractEventLoop):
             return True
-        if isinstance(one, dict) and one.get("_default_executor") is pool:
+        if type(one) is dict and "_default_executor" in one:
             return True  # the attributes of a loop, before Python 3.11
     return False
 
@@ -131,10 +132,10 @@ def is_idle(thread: threading.Thread, stack: list[FrameType]) -> bool:
 
     if isinstance(thread, _asyncio.WorkerThread):
         return thread.stopping or thread in thread.idle_workers
-    if isinstance(thread, process._ExecutorManagerThread):  # type: ignore[attr-defined]
+    if isinstance(thread, process._ExecutorManagerThread):
         return True
     for frame in stack:
-        if frame.f_code is pool_thread._worker.__code__:  # type: ignore[attr-defined]
+        if frame.f_code is pool_thread._worker.__code__:
             return frame.f_locals.get("work_item") is None
         if frame.f_code is queues.Queue._feed.__code__:  # type: ignore[attr-defined]
             return True  # it serves a pool of processes
@@ -174,9 +175,10 @@ def _check_no_leaks() -> None:
 def _check_pools() -> None:
     from anyio._backends import _asyncio
 
-    if not {"idle_workers", "stopping"} <= {*_asyncio.WorkerThread.__init__.__code__.co_names}:
+    worker: Any = _asyncio.WorkerThread
+    if not {"idle_workers", "stopping"} <= {*worker.__init__.__code__.co_names}:
         raise _Gone("anyio's WorkerThread.idle_workers")
-    if "work_item" not in pool_thread._worker.__code__.co_varnames:  # type: ignore[attr-defined]
+    if "work_item" not in pool_thread._worker.__code__.co_varnames:
         raise _Gone("concurrent.futures.thread._worker's work_item")
     _wanted(process, "_ExecutorManagerThread")
     _wanted(queues.Queue, "_feed")

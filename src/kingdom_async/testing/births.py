@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial, wraps
-from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType
+from types import CodeType, CoroutineType, FrameType
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -28,7 +28,7 @@ Kind = Literal["task", "thread", "pool", "stream", "queue", "token", "coroutine"
 #: How many frames back Python looks for the line that made a coroutine.
 _ORIGIN_DEPTH = 10
 
-AnyGenerator = AsyncGeneratorType[Any, Any]
+AnyGenerator = Any  # of those of the interpreter: an AsyncGeneratorType
 AnyCoroutine = CoroutineType[Any, Any, Any]
 
 
@@ -209,7 +209,7 @@ def _hook(owner: Any, name: str, see: Callable[..., None]) -> Callable[[], None]
     setattr(owner, name, hook)
 
     def remove() -> None:
-        if vars(owner).get(name) is not hook:
+        if getattr(owner, name) is not hook:
             return  # somebody else has put a hook around ours, which then does nothing
         if is_own:
             setattr(owner, name, before)

@@ -17,7 +17,7 @@ _CATCHES_ALL = {"BaseException", "GeneratorExit"}
 
 
 def has_cleanup(generator: AsyncGeneratorType[Any, Any]) -> bool:
-    """True if it stands inside a ``with``, or a ``try`` that has something to do on the way out.
+    """True if it stands in a ``with``, or a ``try`` that has something to do on the way out.
 
     One that is dropped elsewhere is over, and nothing is left undone.
     """
@@ -55,9 +55,9 @@ def _path_to(node: ast.AST, line: int) -> Iterator[ast.AST]:
 def _cleans_up(node: ast.stmt) -> bool:
     if isinstance(node, (ast.With, ast.AsyncWith)):
         return True
-    if not isinstance(node, _TRY):
-        return False
-    return bool(node.finalbody) or any(map(_catches_all, node.handlers))
+    # A try; one with except* is of a class of its own, from Python 3.11 on.
+    handlers: list[ast.ExceptHandler] = getattr(node, "handlers", [])
+    return bool(getattr(node, "finalbody", [])) or any(map(_catches_all, handlers))
 
 
 def _catches_all(handler: ast.ExceptHandler) -> bool:
@@ -67,9 +67,6 @@ def _catches_all(handler: ast.ExceptHandler) -> bool:
         isinstance(node, ast.Name) and node.id in _CATCHES_ALL
         for node in ast.walk(handler.type)
     )
-
-
-_TRY: tuple[Any, ...] = (ast.Try, *([ast.TryStar] if hasattr(ast, "TryStar") else []))
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """`no_leaks`: what a block has begun must be over when it is left.
 
-Rule: it only looks. What it finds it names, with the line it came from, and leaves as it is; and
-nothing is called a leak that was there before the block, or stays alive by design.
+Rule: it only looks. What it finds it names, with the line it came from, and leaves as it is;
+and nothing is called a leak that was there before the block, or stays alive by design.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import inspect
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 from types import CoroutineType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from anyio import CapacityLimiter
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import current_default_thread_limiter
 
@@ -31,6 +30,9 @@ from ..trace.loops import AsyncioLoop, Loop, NativeTask
 from ..trace.stacks import Line, frames, is_library
 from . import _internals_leaks
 from .births import AnyCoroutine, Births, Born, Kind, origin, still_open, where_left
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
 
 _TURNS = 50  # of the loop, in which tasks that are over may come to their end
 _PAUSE = 0.001  # seconds
@@ -84,13 +86,17 @@ class LeakError(AssertionError):
 
 
 @asynccontextmanager
-async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncIterator[None]:
+async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGenerator[None]:
     """Fail if the block leaves anything behind that it has begun.
 
-    That is: tasks; threads; pools that were not shut down; memory streams, anyio's and those of a
-    `Queue`, that were not closed; queues with items in them; tokens of limiters; coroutines that
-    nobody awaited; async generators that were neither exhausted nor closed. Each is told with
-    its name and its line.
+    That is: tasks; threads; pools that were not shut down; memory streams, anyio's and those of
+    a `Queue`, that were not closed; queues with items in them; tokens of limiters; coroutines
+    that nobody awaited; async generators that were neither exhausted nor closed. Each is told
+    with its name and its line.
+
+    A generator that is dropped where it has nothing to clean up (no ``with``, no ``finally``
+    around its ``yield``) is over, and no leak. Nor is a warning about a coroutine that the block
+    itself looks for (``pytest.warns``) or ignores.
 
     What was there before the block is not looked at, nor what stays alive by design: worker
     threads that have nothing to do, the loop's own tasks and pool. Where the block raises,
@@ -201,7 +207,7 @@ class Watch:
                 yield Leak("token", f"of {_limiter_name(limiter)}", f"borrowed at {place}")
 
     def _was_there(self, borrower: object) -> bool:
-        """True for the other tasks that began before the block, which are none of its business."""
+        """True for the other tasks that began before the block."""
         return borrower in self._tasks and borrower is not self._host
 
     def things(self) -> Iterator[Leak]:
@@ -231,9 +237,11 @@ def _left(born: Born, what: Any) -> Iterator[Leak]:
         if what.ag_frame is not None and not what.ag_running:
             how = f"begun at {born.place}, left at {where_left(what)}"
             yield Leak("generator", f"{what.__qualname__}()", how)
-    elif (name := still_open(born.kind, what)) is not None:
-        if born.kind != "pool" or not _internals_leaks.is_pool_of_loop(what):
-            yield Leak(born.kind, name, f"made at {born.place}")
+        return
+    name = still_open(born.kind, what)
+    if name is None or (born.kind == "pool" and _internals_leaks.is_pool_of_loop(what)):
+        return
+    yield Leak(born.kind, name, f"made at {born.place}")
 
 
 #: Coroutines that were there, untouched, when an earlier block ended.
@@ -248,13 +256,17 @@ def _promotions() -> int:
 
 def _untouched(*generations: int | None) -> Iterator[AnyCoroutine]:
     """Coroutines that were made while a block ran, and that nobody has begun to await."""
+    one: Any
     for one in chain.from_iterable(map(gc.get_objects, generations)):
-        if (
-            type(one) is CoroutineType
-            and one.cr_origin
-            and inspect.getcoroutinestate(one) == inspect.CORO_CREATED
-        ):
+        if _is_untouched(one):
             yield one
+
+
+def _is_untouched(one: Any) -> bool:
+    if type(one) is not CoroutineType or not one.cr_origin:  # else made outside of a block
+        return False
+    coroutine: AnyCoroutine = one
+    return inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
 
 
 def _waits(task: NativeTask) -> str:

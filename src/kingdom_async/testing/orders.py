@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from .steps import Watcher
 
 #: A step, by its number, and how many chances to run it lets pass.
 Delay = tuple[int, int]
-#: What decides an order: a number, or every step that is held back; ``()`` is the loop's own order.
-Seed = Union[int, tuple[Delay, ...]]
+#: What decides an order: a number, or every step that is held back.
+Seed = int | tuple[Delay, ...]
 
 #: A step is passed over so many times at most.
 _MOST = 500
@@ -47,10 +47,7 @@ class _Waiting:
 
 
 class Order:
-    """Chooses among the steps that are due. `free` is the loop's own order.
-
-    The base of all orders: the first that came, and none is held back.
-    """
+    """The loop's own order: the first that came, and none is held back. The base of all."""
 
     def __init__(self) -> None:
         self._choices = 0
@@ -197,6 +194,9 @@ class _Delayed(Order):
         for step, chances in delays:
             self._delays[step] = self._delays.get(step, 0) + chances
         self._steps = 0
+
+    def _prefer(self, ripe: list[tuple[_Waiting, int]]) -> tuple[_Waiting, int]:
+        return min(ripe, key=_age)
 
     def _hold(self, serial: int, others: int) -> int:
         self._steps += 1

@@ -7,7 +7,7 @@ again by one line.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,11 +17,12 @@ from anyio import CancelScope
 
 from .._arguments import name_of, refuse_async_generator, shown
 from .._backend import anyio_backend, choose_backend
-from .._failures import short_repr
+from .._failures import bare, short_repr
+from ..trace.hub import current_loop
 from ..trace.stacks import Line, is_library
 from . import _internals_faults, _internals_schedules
 from .clock import virtual_backend
-from .idle import Deadlock, Idle
+from .idle import Deadlock, Idle, tree_text
 from .orders import Order, Scheduled, Seed, order_of
 from .patience import Watchdog
 from .reports import Broken, Failure, Report
@@ -33,7 +34,7 @@ Pair = tuple[str, dict[str, Any]]
 #: Real seconds for which a program on virtual time may wait for nothing that is known of.
 _GIVE_UP = 0.05
 #: Real seconds without a step after which a run on real time counts as hung.
-_PATIENCE = 2.0
+_PATIENCE = 1.0
 #: After so many runs that had to be given up, each of which takes long, no more are made.
 _MOST_HUNG = 3
 
@@ -45,7 +46,7 @@ def explore(
     backend: str | None = None,
     check: Callable[[], object] | None = None,
 ) -> Report:
-    """Run *body* under many orders of its tasks' steps, and see whether it always comes out well.
+    """Run *body* under many orders of its tasks' steps, and see whether all come out well.
 
     An event loop resumes its tasks in the order in which they became ready, which a slow socket
     or a busy machine changes. Here seeds decide: tasks that could run take turns in any order,
@@ -127,7 +128,8 @@ class _Runs:
             self._hung += isinstance(error, _Hung)
             return "hung", error
         except Exception as error:
-            return f"raised {type(error).__name__}", error
+            cause = bare(error)
+            return f"raised {type(cause).__name__}", cause
 
     def _run(self, order: Order) -> object:
         idle = Idle(give_up=_GIVE_UP)
@@ -145,11 +147,11 @@ class _Runs:
 
     async def _watched(self, watchdog: Watchdog, scheduled: _Counting) -> object:
         """The body, cancelled where nothing happens any more."""
-        hung = False
+        tree = ""
 
         def give_up(times: int) -> None:
-            nonlocal hung
-            hung = True
+            nonlocal tree
+            tree = tree or tree_text(current_loop())
             scope.cancel()
             if times > 1:
                 _internals_faults.open_all_shields()
@@ -157,8 +159,8 @@ class _Runs:
         result: object = None
         with CancelScope() as scope, watchdog.watching(lambda: scheduled.count, give_up):
             result = await _called(self._body)
-        if hung:
-            raise _Hung(f"hung: no task took a step for {_PATIENCE:g} s")
+        if tree:
+            raise _Hung(f"hung: no task took a step for {_PATIENCE:g} s\n{tree}")
         return result
 
     def _failed(self, seed: Seed, error: BaseException) -> None:
@@ -191,16 +193,20 @@ def _native(backend: str, idle: Idle) -> Pair:
 
 
 def scheduled_backend(pair: Pair, watcher: Watcher) -> Pair:
-    """What anyio calls a backend, and its options, so that ``watcher.pick`` decides the order."""
-    name, options = watched_backend(pair, watcher)
-    if name == "trio" and watcher.pick is not None:
-        instruments = [*options["instruments"], _internals_schedules.picking(watcher.pick)]
-        options = {**options, "instruments": instruments}
-    return name, options
+    """What anyio calls a backend, and its options, so that ``watcher.pick`` decides the order.
+
+    On trio the watcher is told of nothing else.
+    """
+    name, options = pair
+    if name != "trio":
+        return watched_backend(pair, watcher)
+    assert watcher.pick is not None
+    instruments = [*options.get("instruments", ()), _internals_schedules.picking(watcher.pick)]
+    return name, {**options, "instruments": instruments}
 
 
 @contextmanager
-def _random_kept() -> Iterator[None]:
+def _random_kept() -> Generator[None]:
     state = random.getstate()
     try:
         yield
@@ -252,9 +258,11 @@ def _checked_seed(seed: Seed) -> Seed:
 
 
 def _is_delay(one: object) -> bool:
-    return (
-        isinstance(one, tuple) and len(one) == 2 and all(isinstance(part, int) for part in one)
-    )
+    match one:
+        case (int(), int()):
+            return isinstance(one, tuple)
+        case _:
+            return False
 
 
 def _called(body: Body) -> Coroutine[Any, Any, object]:
