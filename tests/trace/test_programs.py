@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,13 +83,22 @@ def run(
     )
 
 
+def said_by(done: subprocess.CompletedProcess[str]) -> str:
+    """Its stderr, but for the lints of a slow machine.
+
+    And for what asyncio before 3.12.4 says of a worker that has ended.
+    """
+    noise = r"^(child process pid \d+ exit status already read|[a-z-]+: (task|a callback) ).*\n"
+    return re.sub(noise, "", done.stderr, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("level", ["life", "steps"])
 def test_the_program_is_recorded_from_its_first_task(
     level: str, tmp_path: Path, backend: str
 ) -> None:
     """Which is the one that runs what was given to run, and is no foreign one."""
     done = run(tmp_path, "works", backend, f"{level}:run.trace")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "works\n", "")
+    assert (done.returncode, done.stdout, said_by(done)) == (0, "works\n", "")
     recording = trace.load(tmp_path / "run.trace")
     assert (recording.level, recording.backend) == (level, backend)
     assert recording.program == "program.py works"
@@ -114,7 +124,7 @@ def test_the_program_is_recorded_from_its_first_task(
 )
 def test_the_suffix_says_what_is_written(path: str, beginning: str, tmp_path: Path) -> None:
     """A page, events for Perfetto, or a recording."""
-    assert run(tmp_path, "works", "asyncio", f"steps:{path}").stderr == ""
+    assert said_by(run(tmp_path, "works", "asyncio", f"steps:{path}")) == ""
     text = (tmp_path / path).read_text()
     assert text.lower().startswith(beginning.lower())
     assert "child" in text
@@ -122,7 +132,7 @@ def test_the_suffix_says_what_is_written(path: str, beginning: str, tmp_path: Pa
 
 def test_nothing_is_written_where_no_path_is_given(tmp_path: Path, backend: str) -> None:
     """The recording is there for whoever looks while the program runs."""
-    assert run(tmp_path, "works", backend, "steps").stderr == ""
+    assert said_by(run(tmp_path, "works", backend, "steps")) == ""
     assert [each.name for each in tmp_path.iterdir()] == ["program.py"]
 
 
@@ -169,8 +179,8 @@ def test_what_cannot_be_written_is_said_once(path: str, tmp_path: Path, backend:
     """And the program's result is what it was."""
     done = run(tmp_path, "works", backend, f"life:{path}")
     assert (done.returncode, done.stdout) == (0, "works\n")
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"the recording could not be written to {path!r}: ")
+    assert said_by(done).count("\n") == 1
+    assert said_by(done).startswith(f"the recording could not be written to {path!r}: ")
     failed = run(tmp_path, "fails", backend, f"life:{path}")
     assert failed.stderr.endswith('KeyError: "an error of the program\'s own"\n')
 
@@ -181,7 +191,7 @@ def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
         pytest.skip("there is no full disk here")
     done = run(tmp_path, "works", "asyncio", "life:/dev/full")
     assert (done.returncode, done.stdout) == (0, "works\n")
-    assert done.stderr.startswith(
+    assert said_by(done).startswith(
         "the recording could not be written to '/dev/full': OSError: "
     )
 
@@ -189,7 +199,7 @@ def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
 def test_a_worker_process_writes_a_file_of_its_own(tmp_path: Path, backend: str) -> None:
     """It has the same environment, and may run a loop itself."""
     done = run(tmp_path, "pools", backend, "life:run.trace")
-    assert (done.stdout, done.stderr) == ("inner\npools\n", "")
+    assert (done.stdout, said_by(done)) == ("inner\npools\n", "")
     names = sorted(each.name for each in tmp_path.glob("*.trace"))
     assert len(names) == 2
     assert trace.load(tmp_path / "run.trace").tasks[0].name == "main"
@@ -203,7 +213,7 @@ def test_a_worker_process_that_runs_no_loop_writes_nothing(
     """As almost all do."""
     program = PROGRAM.replace('return ka.run(main, "inner")', "return 1")
     done = run(tmp_path, "pools", backend, "life:run.trace", program)
-    assert done.stderr == ""
+    assert said_by(done) == ""
     assert [each.name for each in tmp_path.glob("*.trace")] == ["run.trace"]
     recording = trace.load(tmp_path / "run.trace")
     assert any("offload(own_loop" in span.name for span in recording.spans)
@@ -211,20 +221,20 @@ def test_a_worker_process_that_runs_no_loop_writes_nothing(
 
 def test_a_second_run_of_a_process_does_not_write_over_the_first(tmp_path: Path) -> None:
     """It is numbered."""
-    assert run(tmp_path, "twice", "asyncio", "life:run.trace").stderr == ""
+    assert said_by(run(tmp_path, "twice", "asyncio", "life:run.trace")) == ""
     assert sorted(e.name for e in tmp_path.glob("*.trace")) == ["run-2.trace", "run.trace"]
 
 
 def test_the_path_may_name_the_process(tmp_path: Path) -> None:
     """For programs that start others of their kind."""
-    assert run(tmp_path, "works", "asyncio", "life:run-{pid}.trace").stderr == ""
+    assert said_by(run(tmp_path, "works", "asyncio", "life:run-{pid}.trace")) == ""
     path = next(tmp_path.glob("*.trace"))
     assert path.name == f"run-{trace.load(path).pid}.trace"
 
 
 def test_run_and_environment_together_record_once(tmp_path: Path, backend: str) -> None:
     """A program under run may have a lifespan that applies the environment too."""
-    assert run(tmp_path, "nests", backend, "life:run.trace").stderr == ""
+    assert said_by(run(tmp_path, "nests", backend, "life:run.trace")) == ""
     assert [each.name for each in tmp_path.glob("*.trace")] == ["run.trace"]
 
 
@@ -280,7 +290,7 @@ def test_the_demo_is_drawn(tmp_path: Path, backend: str) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, said_by(done)) == (0, "")
     page = (tmp_path / "out.html").read_text()
     for name in ("take", "survey.walk", "survey.parse", "offload(parse_all"):
         assert name in page
