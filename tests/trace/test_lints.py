@@ -587,7 +587,8 @@ async def test_not_spinning(look: Look) -> None:
 
 async def test_a_look_is_bounded(look: Look) -> None:
     """However many tasks there are, a look is at 100, and each has its turn."""
-    with trace.recording(thresholds=trace.Thresholds(stuck=0)) as recording:
+    thresholds = trace.Thresholds(stuck=0, late_first_run=99)
+    with trace.recording(thresholds=thresholds) as recording:
         lock = anyio.Lock()
         async with lock, ka.TaskGroup() as group:
             for _ in range(250):
