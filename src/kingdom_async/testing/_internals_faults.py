@@ -1,4 +1,4 @@
-"""The private names that `cancel_everywhere` needs: trio's order, a task's coroutine and handle.
+"""Every private name that `cancel_everywhere` needs: of trio's order, tasks and handles.
 
 Rule: as `_internals`, of which this is a part: used nowhere else, and checked when first used.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
+from types import CodeType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -24,7 +25,7 @@ ON_TRIO = "cancel_everywhere on trio"
 
 
 @contextmanager
-def trio_in_order(seed: int) -> Iterator[None]:
+def trio_in_order(seed: int) -> Generator[None, None, None]:
     """Runs of trio take their tasks in an order that *seed* decides, and nothing else."""
     from trio._core import _run
 
@@ -58,13 +59,16 @@ def interrupt(task: TrioTask, error: BaseException) -> bool:
     return task._next_send_fn is not None
 
 
+_RUN_CORO: CodeType | None = getattr(getattr(TaskHandle, "_run_coro", None), "__code__", None)
+
+
 def handle_of(coro: Any) -> TaskHandle[Any] | None:
     """The handle of a task in one of anyio's groups, by the coroutine that the group runs."""
     while coro is not None:
         frame = getattr(coro, "cr_frame", None)
         if frame is None:
             return None
-        if frame.f_code is TaskHandle._run_coro.__code__:
+        if frame.f_code is _RUN_CORO:
             handle: TaskHandle[Any] | None = frame.f_locals.get("self")
             return handle
         coro = coro.cr_await
@@ -87,7 +91,7 @@ def semaphore_value(semaphore: Any) -> int | None:
 
 
 def keep_for_ever(one: object) -> None:
-    """Never free *one*: a coroutine that goes on whatever is thrown in would do so then, too."""
+    """Never free *one*: a coroutine that goes on whatever is thrown in would then, too."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
 
 
@@ -107,7 +111,7 @@ def open_all_shields() -> None:
 
 @_check(CANCEL_EVERYWHERE)
 def _check_faults() -> None:
-    if "self" not in TaskHandle._run_coro.__code__.co_varnames:
+    if _RUN_CORO is None or "self" not in _RUN_CORO.co_varnames:
         raise _Gone("TaskHandle._run_coro's self")
 
     _wanted(TaskHandle, "_cancel_scope")

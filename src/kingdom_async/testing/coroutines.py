@@ -8,22 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 
 class Abandoned(BaseException):
-    """In place of a coroutine that takes no notice of its cancellation, and goes on for ever."""
+    """In place of a coroutine that goes on for ever, however often it is cancelled."""
 
 
 class Observed(Coroutine[Any, Any, Any]):
     """Stands for a coroutine, and knows what was thrown into it and how it ended."""
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], marker: str) -> None:
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        marker: str,
+        is_excused: Callable[[object], bool],
+    ) -> None:
         self.inner: Any = coro
         self._marker = marker
+        #: Asked of the coroutine where it is cancelled: may it return all the same?
+        self._is_excused = is_excused
         #: It belongs to the body that is looked at.
         self.counts = False
-        #: A cancellation whose text has the marker was thrown in.
+        #: A cancellation whose text has the marker was thrown in, where that should end it.
         self.was_cancelled = False
         #: It has ended, and not with an error.
         self.has_returned = False
@@ -35,15 +42,17 @@ class Observed(Coroutine[Any, Any, Any]):
         #: It is left where it is.
         self.is_abandoned = False
 
-    @property
-    def __class__(self) -> Any:  # so that whoever looks for frames finds them
-        return CoroutineType
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self):  # so that whoever looks for frames finds them
+            return CoroutineType
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self  # type: ignore[return-value]
+        return cast("Generator[Any, Any, Any]", self)
 
     def __iter__(self) -> Observed:
         return self
@@ -71,7 +80,7 @@ class Observed(Coroutine[Any, Any, Any]):
             if self.on_instead is not None:
                 self.on_instead()
         elif type(error).__name__ in _CANCELLATIONS and self._marker in str(error):
-            self.was_cancelled = True
+            self.was_cancelled = self.was_cancelled or not self._is_excused(self.inner)
         try:
             return func(*args)
         except StopIteration:

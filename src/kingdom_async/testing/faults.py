@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Collection, Generator
+from contextlib import ExitStack, contextmanager
 
 import sniffio
 
@@ -45,9 +44,10 @@ def cancel_everywhere(
 
     The first run is left alone, to count the steps that the body and the tasks it starts take.
     In the others the cancellation comes right after one step, when its task waits again. After
-    each run no task, thread, pool, stream, limiter token, async generator or unawaited coroutine
-    may be left, nothing in *watch* may be held, no task that was cancelled may have returned all
-    the same, and *check* must not raise.
+    each run no task, thread, pool, stream, limiter token, async generator or coroutine that
+    nobody awaited may be left, nothing in *watch* may be held, no task that was cancelled may
+    have returned all the same (but for `offload`, which returns what comes late), and *check*
+    must not raise.
 
     Each run has an event loop of its own, so this is called from an ordinary function. trio
     takes its tasks in the same order in each run.
@@ -89,12 +89,12 @@ def cancel_everywhere(
     _internals_faults.check(name)
     _internals_leaks.check()
     allowed = raises if isinstance(raises, tuple) else (raises,)
-    settings = Settings(name, clock, watch, allowed, grace, patience)
+    settings = Settings(name, clock, watch, allowed, grace, seed or 0, patience)
     options = _shown_options(check, watch, mode, task, raises, seed, clock)
-    runs = _Runs(body, check, settings, Plan(mode, task), seed, options)
+    runs = _Runs(body, check, settings, Plan(mode, task, seed), options)
     with ExitStack() as stack:
         runs.watchdog = stack.enter_context(Watchdog(patience))
-        for block in (_small_heap(), _warnings_kept(), _order(name, seed)):
+        for block in (_small_heap(), _warnings_kept()):
             stack.enter_context(block)
         runs.count()
         for point in range(1, runs.report.points + 1) if only is None else (only,):
@@ -114,17 +114,14 @@ class _Runs:
         check: Callable[[], object] | None,
         settings: Settings,
         plan: Plan,
-        seed: int | None,
         options: str,
     ) -> None:
         self._body = body
         self._check = check
         self._settings = settings
         self._plan = plan
-        self._seed = seed
         self._options = options
         self._hung = 0
-        self._only = False
         self._missed: list[int] = []
         self.report = Report(f"cancel_everywhere({name_of(body)}{options})", settings.backend)
 
@@ -160,7 +157,7 @@ class _Runs:
     def finished_report(self) -> Report:
         if self._missed:
             self.report.remarks.append(
-                f"not reached this time: {len(self._missed)} of the steps; threads, or whatever "
+                f"not reached this time: {len(self._missed)} of the steps; threads, or what "
                 "else differs from run to run, make them come and go"
             )
         return self.report
@@ -178,7 +175,7 @@ class _Runs:
         only = "" if step is None else f", only={step}"
         backend = f", backend={self._settings.backend!r}"
         replay = f"cancel_everywhere({name_of(self._body)}{backend}{self._options}{only})"
-        failure = Failure(replay, error, step=step, seed=self._seed, place=place)
+        failure = Failure(replay, error, step=step, seed=self._plan.seed, place=place)
         self.report.failures.append(failure)
 
     def _is_over(self, run: Run) -> bool:
@@ -197,7 +194,7 @@ class _Runs:
 
 
 @contextmanager
-def _small_heap() -> Iterator[None]:
+def _small_heap() -> Generator[None, None, None]:
     """What is there already is not looked at by the garbage collections after each run."""
     if gc.get_freeze_count():
         yield  # somebody else's: it could not be told from ours
@@ -210,7 +207,7 @@ def _small_heap() -> Iterator[None]:
 
 
 @contextmanager
-def _warnings_kept() -> Iterator[None]:
+def _warnings_kept() -> Generator[None, None, None]:
     """Warnings about what the report says anyway are not given; all others are, afterwards."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -227,13 +224,6 @@ def _is_reported(warning: warnings.WarningMessage) -> bool:
     return issubclass(warning.category, ResourceWarning) or "was never awaited" in str(
         warning.message
     )
-
-
-def _order(backend: str, seed: int | None) -> Any:
-    """trio takes tasks in an order of its own unless told otherwise."""
-    if backend == "trio":
-        return _internals_faults.trio_in_order(seed or 0)
-    return nullcontext()
 
 
 # --- arguments -------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import anyio
 from anyio import CancelScope, TaskHandle
 
+from .. import _offload
 from ..trace.stacks import frames, is_library, lines, links
 from . import _internals_faults
 from .coroutines import Observed
@@ -41,6 +42,8 @@ class Plan(NamedTuple):
     mode: Mode
     #: The tasks meant, by name or pattern; None for the whole body.
     task: str | None
+    #: Of the schedule; None for the loop's own order.
+    seed: int | None
 
 
 class Injector(Watcher):
@@ -49,6 +52,10 @@ class Injector(Watcher):
     def __init__(self, plan: Plan, at: int | None, points: int = 0) -> None:
         self._plan = plan
         self._at = at
+        if plan.seed is not None:
+            from .orders import order_of
+
+            self.pick = order_of(plan.seed).pick
         self._most_steps = _MOST_STEPS + 20 * points
         self._steps_since = 0
         #: In the text of each cancellation that is ours.
@@ -79,7 +86,7 @@ class Injector(Watcher):
         """The body starts here, in the task that calls: await what is returned."""
         self._scope, self._outer = scope, outer
         self._main = _native_task()
-        self.body = Observed(body, self.marker)
+        self.body = Observed(body, self.marker, waits_for_outcome)
         self._see(self._main, self.body)
         self._active = True
         return self.body
@@ -115,31 +122,8 @@ class Injector(Watcher):
             for holder, _ in links(coro.inner):
                 _internals_faults.keep_for_ever(holder)
 
-    def forget(self) -> None:
-        """The run is over: no cycle shall keep its loop and its tasks."""
-        self._observed.clear()
-        for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
-            self.__dict__.pop(name, None)
-
-    def swallowed(self) -> list[str]:
-        """The names of tasks that were cancelled, and returned all the same."""
-        return [
-            name
-            for name, coro in self._observed
-            if coro.was_cancelled
-            and coro.has_returned
-            and not self._handle_says_cancelled(coro)
-        ]
-
-    def abandon(self) -> None:
-        """Whatever of the body does not end by itself ends at its next step."""
-        for _, coro in self._observed:
-            if not coro.has_ended:
-                coro.is_abandoned = True
-                for holder, _ in links(coro.inner):
-                    _internals_faults.keep_for_ever(holder)
-
     def _handle_says_cancelled(self, coro: Observed) -> bool:
+        """True if it was cancelled alone: its own scope, inside, has then stopped the error."""
         if self.handle is None or coro is not self._target:
             return False
         return self.handle.status is not TaskHandle.Status.FINISHED
@@ -147,7 +131,9 @@ class Injector(Watcher):
     # --- what a Watcher is told ------------------------------------------------------
 
     def wrapped(self, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        return Observed(coro, self.marker) if isinstance(coro, CoroutineType) else coro
+        if not isinstance(coro, CoroutineType):
+            return coro
+        return Observed(coro, self.marker, waits_for_outcome)
 
     def spawned(self, task: Task) -> None:
         if not isinstance(task, asyncio.Future) and task.parent_nursery is not None:
@@ -210,8 +196,8 @@ class Injector(Watcher):
             task.cancel(self.marker)
         else:
             self.refusal = (
-                f"task {_name(task)!r} was started in a nursery of trio's, which cancels all its "
-                "tasks or none; start it in a TaskGroup"
+                f"task {_name(task)!r} was started in a nursery of trio's, which cancels all "
+                "its tasks or none; start it in a TaskGroup"
             )
 
     def _after_strike(self) -> None:
@@ -223,7 +209,7 @@ class Injector(Watcher):
         if self._again:
             # From further out, one step later: on asyncio in the way that goes through shields.
             self._again = False
-            if isinstance(self._main, asyncio.Task):
+            if hasattr(self._main, "cancel"):
                 self._main.cancel(self.marker)
             else:
                 self._outer.cancel(self.marker)
@@ -247,11 +233,11 @@ def _native_task() -> Any:
 
 
 def _coroutine(task: Any) -> Any:
-    return task.get_coro() if isinstance(task, asyncio.Future) else task.coro
+    return task.coro if hasattr(task, "coro") else task.get_coro()
 
 
 def _name(task: Any) -> str:
-    return str(task.get_name() if isinstance(task, asyncio.Future) else task.name)
+    return str(task.name if hasattr(task, "name") else task.get_name())
 
 
 def is_named(name: str, wanted: str) -> bool:
@@ -266,6 +252,11 @@ def place_of(coro: object) -> str:
 
 
 _RUNNER = f"{__package__}.one_run"
+
+
+def waits_for_outcome(coro: object) -> bool:
+    """True in `offload`, which returns what comes late, so that nothing is done unknown."""
+    return any(frame.f_globals.get("__name__") == _offload.__name__ for frame in frames(coro))
 
 
 def may_fail(coro: object) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
@@ -23,11 +24,13 @@ from .clock import virtual_backend
 from .coroutines import Abandoned
 from .held import Held
 from .idle import Deadlock, Idle
-from .injection import Injector
 from .leaks import Watch, _current_loop
-from .patience import Watchdog
 from .reports import Broken
 from .steps import watched_backend
+
+if TYPE_CHECKING:
+    from .injection import Injector
+    from .patience import Watchdog
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -37,8 +40,9 @@ Clock = Literal["virtual", "real"]
 
 #: Real seconds for which a program on virtual time may wait for nothing that is known of.
 _GIVE_UP = 0.2
-#: What may be left over: a cancelled producer has put what it has put.
-_NO_LEAK = frozenset({"queue"})
+#: What may be left over: a cancelled producer has put what it has put, and processes have one
+#: task that stays until the end of the run.
+_NO_LEAK = ("queue ", "task 'AnyIO process pool shutdown task'")
 
 
 class Settings(NamedTuple):
@@ -51,6 +55,8 @@ class Settings(NamedTuple):
     raises: tuple[type[BaseException], ...]
     #: Real seconds that threads have to come to their end, after the body.
     grace: float
+    #: Decides trio's own order.
+    seed: int
     #: Real seconds without any step after which a run counts as hung.
     patience: float
 
@@ -66,6 +72,23 @@ class Run:
     is_blocked: bool = False
 
 
+def _watched(
+    pair: tuple[str, dict[str, Any]], injector: Injector
+) -> tuple[str, dict[str, Any]]:
+    if injector.pick is None:
+        return watched_backend(pair, injector)
+    from .schedules import scheduled_backend
+
+    return scheduled_backend(pair, injector)
+
+
+def _order(settings: Settings) -> AbstractContextManager[None]:
+    """trio takes tasks in an order of its own unless told otherwise."""
+    if settings.backend == "trio":
+        return _internals_faults.trio_in_order(settings.seed)
+    return nullcontext()
+
+
 class NotAsync(TypeError):
     """The body is no async function."""
 
@@ -79,10 +102,11 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
         virtual_backend(settings.backend, idle) if virtual else anyio_backend(settings.backend)
     )
     idle.last_resort = _internals_faults.open_all_shields
-    name, options = watched_backend(pair, injector)
+    name, options = _watched(pair, injector)
     program = _Program(body, settings, injector, watchdog, idle, run)
     try:
-        anyio.run(program.main, backend=name, backend_options=options)
+        with _order(settings):
+            anyio.run(program.main, backend=name, backend_options=options)
     except Exception as error:  # it came from the loop, not from the body
         if not run.is_hung:
             run.outcome = f"raised {type(error).__name__}"
@@ -122,7 +146,8 @@ class _Program:
                 return  # what is left then is that error's doing
             self._look_for_swallowing()
             leaks = await watch.last_look(self._settings.grace)
-            self._say(f"left behind: {leak}" for leak in leaks if leak.kind not in _NO_LEAK)
+            found = [str(leak) for leak in leaks]
+            self._say(f"left behind: {one}" for one in found if not one.startswith(_NO_LEAK))
             self._say(held.left())
             self._run.is_blocked = held.is_blocked
         finally:
@@ -198,7 +223,7 @@ def _is_expected(
     error: BaseException, allowed: tuple[type[BaseException], ...], injected: BaseException
 ) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        parts: tuple[BaseException, ...] = error.exceptions
+        parts = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]
         return all(_is_expected(part, allowed, injected) for part in parts)
     return isinstance(error, allowed) or any(one is injected for one in _chain(error))
 

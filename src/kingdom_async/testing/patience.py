@@ -6,11 +6,14 @@ Rule: one thread, which outlives the runs it looks at, so that none of them is b
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import current_token
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Watchdog:
@@ -24,7 +27,7 @@ class Watchdog:
             target=self._look, name="cancel_everywhere", daemon=True
         )
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -35,7 +38,7 @@ class Watchdog:
     @contextmanager
     def watching(
         self, progress: Callable[[], int], give_up: Callable[[int], object]
-    ) -> Iterator[None]:
+    ) -> Generator[None, None, None]:
         """Look at the loop that runs here, during the block.
 
         Args:
