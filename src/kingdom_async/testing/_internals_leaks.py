@@ -37,7 +37,11 @@ def watch_unawaited(see: Callable[[Any], None]) -> Callable[[], None]:
 
     def warn_and_tell(coroutine: Any) -> None:
         see(coroutine)
-        warn(coroutine if has_origins else _Anonymous(coroutine.__qualname__, None))
+        if has_origins:
+            warn(coroutine)
+            return
+        text = f"coroutine {coroutine.__qualname__!r} was never awaited"
+        warnings.warn(text, RuntimeWarning, stacklevel=2, source=coroutine)
 
     warnings._warn_unawaited_coroutine = warn_and_tell  # type: ignore[attr-defined]
 
@@ -46,14 +50,6 @@ def watch_unawaited(see: Callable[[Any], None]) -> Callable[[], None]:
             warnings._warn_unawaited_coroutine = warn  # type: ignore[attr-defined]
 
     return stop
-
-
-class _Anonymous:
-    """A coroutine, as far as the warning about it goes."""
-
-    def __init__(self, name: str, origin: None) -> None:
-        self.__qualname__ = name
-        self.cr_origin = origin
 
 
 def who_records_warnings() -> object:

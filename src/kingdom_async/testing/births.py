@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import threading
+import typing
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial, wraps
 from types import CodeType, CoroutineType, FrameType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -23,7 +24,8 @@ from ..trace.stacks import Line, is_library, line_of
 from . import _internals_leaks
 from .cleanups import has_cleanup
 
-Kind = Literal["task", "thread", "pool", "stream", "queue", "token", "coroutine", "generator"]
+if TYPE_CHECKING:
+    from .left import Kind
 
 #: How many frames back Python looks for the line that made a coroutine.
 _ORIGIN_DEPTH = 10
@@ -60,6 +62,8 @@ class Births:
         self.threads: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
         #: Sentences about what was dropped while it should not have been: kind, name, place.
         self.dropped: list[tuple[Kind, str, str]] = []
+        #: Coroutines that were dropped; who records the warning keeps them alive, though.
+        self.warned: set[int] = set()
         self.recorder = _internals_leaks.who_records_warnings()
 
     @property
@@ -178,6 +182,7 @@ def _never_awaited(coroutine: AnyCoroutine) -> None:
             continue
         how = f"called at {origin(coroutine)}"
         births.dropped.append(("coroutine", f"{coroutine.__qualname__}()", how))
+        births.warned.add(id(coroutine))  # no weak reference may be made to what is dropped
 
 
 def _installed() -> Iterable[Callable[[], None]]:
@@ -260,12 +265,16 @@ def _defined(code: CodeType) -> Line:
     return Line(code.co_filename, code.co_firstlineno, code.co_name)
 
 
+#: Where dataclasses have their __init__, and where ``Queue[int](…)`` goes through.
+_PASSED_ON = ("<string>", typing.__file__)
+
+
 def _place(frame: FrameType | None) -> str:
     """The first line, from *frame* outwards, that is not in a library that only passes on."""
     inner = frame
     while frame is not None:
         path = frame.f_code.co_filename
-        if not is_library(path) and path != "<string>":  # where dataclasses have __init__
+        if not is_library(path) and path not in _PASSED_ON:
             return str(line_of(frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return "?" if inner is None else str(line_of(inner.f_code, inner.f_lasti))

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 from types import CoroutineType, FrameType
@@ -29,60 +28,14 @@ from .._limits import Limiter
 from ..trace.loops import AsyncioLoop, Loop, NativeTask
 from ..trace.stacks import Line, frames, is_library
 from . import _internals_leaks
-from .births import AnyCoroutine, Births, Born, Kind, origin, still_open, where_left
+from .births import AnyCoroutine, Births, Born, origin, still_open, where_left
+from .left import Leak, LeakError
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
 _TURNS = 50  # of the loop, in which tasks that are over may come to their end
 _PAUSE = 0.001  # seconds
-
-_ADVICE: dict[str, str] = {
-    "task": "start it in a task group that is left inside the block",
-    "thread": "join it, or let it come to its end, inside the block",
-    "pool": "shut it down, or use it as 'with … as pool'",
-    "stream": "close it, or use it as 'async with'",
-    "queue": "take what is in it, or use it as 'async with queue'",
-    "token": "give it back in a 'finally', or borrow it with 'async with limiter'",
-    "coroutine": "await it, or close it",
-    "generator": "use 'async with aclosing(…)' around the loop",
-}
-
-
-@dataclass(frozen=True)
-class Leak:
-    """Something that a block has begun and left behind."""
-
-    kind: Kind
-    #: What it calls itself.
-    name: str
-    #: The line it came from, or where it is now.
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}, {self.place}"
-
-
-class LeakError(AssertionError):
-    """A block has left something behind.
-
-    Attributes:
-        leaks: What it was.
-    """
-
-    def __init__(self, leaks: Collection[Leak]) -> None:
-        self.leaks = tuple(leaks)
-        things = "1 thing is" if len(self.leaks) == 1 else f"{len(self.leaks)} things are"
-        kinds = dict.fromkeys(leak.kind for leak in self.leaks)
-        super().__init__(
-            "\n".join(
-                [
-                    f"no_leaks(): {things} left behind",
-                    *(f"  - {leak}" for leak in self.leaks),
-                    *(f"{kind}: {_ADVICE[kind]}" for kind in kinds),
-                ]
-            )
-        )
 
 
 @asynccontextmanager
@@ -95,8 +48,8 @@ async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGen
     with its name and its line.
 
     A generator that is dropped where it has nothing to clean up (no ``with``, no ``finally``
-    around its ``yield``) is over, and no leak. Nor is a warning about a coroutine that the block
-    itself looks for (``pytest.warns``) or ignores.
+    around its ``yield``) is over, and no leak. Nor is a coroutine where the block itself looks
+    for the warning (``pytest.warns``), or has it ignored.
 
     What was there before the block is not looked at, nor what stays alive by design: worker
     threads that have nothing to do, the loop's own tasks and pool. Where the block raises,
@@ -213,14 +166,15 @@ class Watch:
     def things(self) -> Iterator[Leak]:
         """What was dropped, or is still held, and should have been closed or awaited."""
         for kind, name, place in self._births.dropped:
-            yield Leak(kind, name, f"dropped; {place}")
+            yield Leak(kind, name, f"dropped, {place}")
         for born in [*self._births.made.values()]:
             what = born.what()
             if what is not None:
                 yield from _left(born, what)
         for coroutine in self._untouched or ():
-            where = f"called at {origin(coroutine)}"
-            yield Leak("coroutine", f"{coroutine.__qualname__}()", where)
+            if id(coroutine) not in self._births.warned:
+                where = f"called at {origin(coroutine)}"
+                yield Leak("coroutine", f"{coroutine.__qualname__}()", where)
 
 
 def _current_loop() -> Loop:
@@ -265,8 +219,8 @@ def _untouched(*generations: int | None) -> Iterator[AnyCoroutine]:
 def _is_untouched(one: Any) -> bool:
     if type(one) is not CoroutineType or not one.cr_origin:  # else made outside of a block
         return False
-    coroutine: AnyCoroutine = one
-    return inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+    state = inspect.getcoroutinestate(one)  # pyright: ignore[reportUnknownArgumentType]
+    return state == inspect.CORO_CREATED
 
 
 def _waits(task: NativeTask) -> str:
