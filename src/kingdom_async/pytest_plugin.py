@@ -91,7 +91,7 @@ class Plugin:
         """There is to be a new runner."""
         self._between.reset()
         run = self.run
-        if run is None or not run.wants_virtual or run.wide_fixtures():
+        if run is None or not run.wants_virtual or run.wide:
             return name, options
         name, virtual = virtual_backend(name, run.idle)
         return name, {**options, **virtual}
@@ -171,11 +171,12 @@ class Plugin:
 
 @contextmanager
 def _in_phase(guard: Guard, run: Around, what: str, seconds: float) -> Generator[None]:
-    with guard.phase(what, seconds) as run.phase:
+    with guard.phase(what, seconds) as phase:
+        run.phase = run.between.phase = phase
         try:
             yield
         finally:
-            run.phase = None
+            run.phase = run.between.phase = None
 
 
 class _replaced:  # a context manager, read as a phrase

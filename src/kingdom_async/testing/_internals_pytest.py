@@ -30,7 +30,8 @@ def choose_for_new_runners(choose: Choose) -> Callable[[], None]:
 
     @contextmanager
     def get_runner(name: str, options: dict[str, Any]) -> Generator[Any]:
-        if plugin._current_runner is None:
+        if not plugin._runner_leases:  # else one that could not be closed is still there
+            plugin._current_runner = plugin._runner_stack = None
             name, options = choose(name, options)
         with original(name, options) as runner:
             yield runner
@@ -60,4 +61,4 @@ def end_with_backend(fixturedef: Any, request: Any) -> None:
 def _check_runners() -> None:
     from anyio import pytest_plugin
 
-    _wanted(pytest_plugin, "get_runner", "_current_runner")
+    _wanted(pytest_plugin, "get_runner", "_current_runner", "_runner_leases", "_runner_stack")

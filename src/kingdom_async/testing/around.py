@@ -54,19 +54,12 @@ class Around:
         self.wants_no_leaks = "no_leaks" in names_of(item)
         self.idle = Idle()
         self.phase: Phase | None = None
+        #: The async fixtures of the test that live longer than it does. Asked for now: while
+        #: one is set up it does not look async, as anyio's plugin has wrapped it.
+        self.wide = _wide_fixtures(item)
         #: False until the test function runs in a loop.
         self.has_begun = False
         self.sections: list[tuple[str, str]] = []
-
-    def wide_fixtures(self) -> list[str]:
-        """The async fixtures of the test that live longer than it does."""
-        found: Any = getattr(self.item, "_fixtureinfo", None)
-        definitions: dict[str, Any] = {} if found is None else found.name2fixturedefs
-        return [
-            f"{name!r} ({defs[-1].scope} scope)"
-            for name, defs in definitions.items()
-            if defs[-1].scope != "function" and is_async(defs[-1].func)
-        ]
 
     def watched(self, test: Test) -> Test:
         """*test* with everything around it that was asked for."""
@@ -110,7 +103,7 @@ class Around:
     def _refuse_other_backend(self) -> None:
         wanted, runs = backend_of(self.item), current_backend()
         if wanted is not None and wanted != runs:
-            wide = ", ".join(self.wide_fixtures()) or "of a wider scope"
+            wide = ", ".join(self.wide) or "of a wider scope"
             pytest.fail(
                 f"{self.item.name} runs on {runs} instead of {wanted}, since the async fixture "
                 f"{wide} holds the loop; give it function scope, or have it ask for "
@@ -123,8 +116,8 @@ class Around:
         if idle is not None:
             self.idle = idle
             return
-        wide = self.wide_fixtures()
-        held = f"the async fixture {', '.join(wide)}" if wide else "a fixture of a wider scope"
+        wide = ", ".join(self.wide)
+        held = f"the async fixture {wide}" if wide else "a fixture of a wider scope"
         pytest.fail(
             f"virtual_clock: this test runs on real time, since {held} holds an ordinary loop; "
             "give the fixture function scope, or leave virtual_clock out and call "
@@ -168,6 +161,16 @@ def _in_time(phase: Phase) -> Generator[None]:
             phase.leaves()
             if phase.said is not None:
                 raise TookTooLong(phase.said) from error
+
+
+def _wide_fixtures(item: pytest.Item) -> list[str]:
+    found: Any = getattr(item, "_fixtureinfo", None)
+    definitions: dict[str, Any] = {} if found is None else found.name2fixturedefs
+    return [
+        f"{name!r} ({defs[-1].scope} scope)"
+        for name, defs in definitions.items()
+        if defs[-1].scope != "function" and is_async(defs[-1].func)
+    ]
 
 
 def names_of(item: pytest.Item) -> list[str]:

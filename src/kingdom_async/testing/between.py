@@ -7,11 +7,16 @@ or nothing ever is (anyio#805).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from functools import wraps
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
+from functools import partial, wraps
 from typing import Any
 
 from anyio import CancelScope
+
+from ..trace.hub import current_loop
+from ._internals_faults import interrupt
+from .guard import Phase, TookTooLong
 
 Fixture = Callable[..., AsyncGenerator[Any, None]]
 
@@ -23,6 +28,8 @@ class Between:
         self._shield: CancelScope | None = None
         #: How many async generator fixtures wait at their ``yield``.
         self.open = 0
+        #: Setup, call or teardown, where it has to end in time.
+        self.phase: Phase | None = None
 
     def reset(self) -> None:
         """There is a new runner, and whatever was open is gone with the old one."""
@@ -40,6 +47,20 @@ class Between:
             self._shield = CancelScope(shield=True)
             self._shield.__enter__()
 
+    @contextmanager
+    def _in_time(self) -> Generator[None]:
+        """The guard knows the loop. A scope cannot be put here: the fixture opens its own."""
+        phase = self.phase
+        if phase is None:
+            yield
+            return
+        loop = current_loop()
+        phase.enters(loop, _raising(phase) if loop.backend == "trio" else None)
+        try:
+            yield
+        finally:
+            phase.leaves()
+
     def around(self, fixture: Fixture) -> Fixture:
         """*fixture*, which is an async generator function, with the shield off in its steps."""
 
@@ -49,7 +70,8 @@ class Between:
             generator = fixture(**given)
             self.wake()
             try:
-                value = await generator.asend(None)
+                with self._in_time():
+                    value = await generator.asend(None)
                 self.open += 1
             finally:
                 self.rest()
@@ -61,7 +83,8 @@ class Between:
             self.wake()
             self.open -= 1
             try:
-                await generator.asend(None)
+                with self._in_time():
+                    await generator.asend(None)
             except StopAsyncIteration:
                 return
             finally:
@@ -70,3 +93,14 @@ class Between:
             await generator.aclose()
 
         return steps
+
+
+def _raising(phase: Phase) -> Callable[[], None]:
+    """What raises in the task that calls; on asyncio an interrupt does as much."""
+    import trio
+
+    return partial(_raise_in, trio.lowlevel.current_task(), phase)
+
+
+def _raise_in(task: Any, phase: Phase) -> None:
+    interrupt(task, TookTooLong(phase.said))

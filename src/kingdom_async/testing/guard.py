@@ -57,7 +57,7 @@ class Phase:
         self.said: str | None = None
         self.is_over = False
 
-    def enters(self, loop: Loop, cancel: Callable[[], None]) -> None:
+    def enters(self, loop: Loop, cancel: Callable[[], None] | None) -> None:
         """It runs in *loop* from here on."""
         self.loop, self.cancel = loop, cancel
 
