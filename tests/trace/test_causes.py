@@ -85,16 +85,22 @@ async def fail_at() -> None:
 
 async def outer_deadline() -> None:
     """the outer one of two nested deadlines"""
-    with suppress(TimeoutError), ka.fail_after(9, reason="outer") as scope:
-        with ka.fail_after(99, reason="inner"):
-            await hold(scope)
+    with (
+        suppress(TimeoutError),
+        ka.fail_after(9, reason="outer") as scope,
+        ka.fail_after(99, reason="inner"),
+    ):
+        await hold(scope)
 
 
 async def inner_deadline() -> None:
     """the inner one"""
-    with suppress(TimeoutError), ka.fail_after(99, reason="outer"):
-        with ka.fail_after(9, reason="inner") as scope:
-            await hold(scope)
+    with (
+        suppress(TimeoutError),
+        ka.fail_after(99, reason="outer"),
+        ka.fail_after(9, reason="inner") as scope,
+    ):
+        await hold(scope)
 
 
 async def move_on_at() -> None:

@@ -302,22 +302,6 @@ async def test_a_thousand_tasks_inside_each_other() -> None:
     assert len(rows(*(task(each, each - 1) for each in range(1, deep)))) == deep - 1
 
 
-async def test_the_first_task_has_not_begun() -> None:
-    """A task whose serial is 0 is a task like any other."""
-
-    async def main() -> None:
-        with trace.recording() as recording:
-            async with ka.TaskGroup() as group:
-                group.start_soon(anyio.sleep_forever, name="only")
-                (record,) = [each for each in recording.tasks if each.name == "only"]
-                lines = trace.tree().splitlines()
-                group.cancel()
-        assert record.outcome == "running"
-        assert sum("only" in line for line in lines) == 1
-
-    await main()
-
-
 @backends
 def test_odd_names_and_items(backend: str) -> None:
     """A name of many lines stands on one; an item that cannot be shown does not matter."""
