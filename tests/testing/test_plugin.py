@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from textwrap import dedent
 
 import pytest
 
@@ -14,7 +15,7 @@ anyio_backend = every_backend
 """
 _INI = """
 [pytest]
-anyio_mode = auto
+anyio_mode = {mode}
 filterwarnings = error
 {more}
 """
@@ -34,8 +35,8 @@ class Project:
         pytester.makeconftest(_CONFTEST)
         self.ini()
 
-    def ini(self, *more: str) -> None:
-        self._pytester.makefile(".ini", pytest=_INI.format(more="\n".join(more)))
+    def ini(self, *more: str, mode: str = "auto") -> None:
+        self._pytester.makefile(".ini", pytest=_INI.format(more="\n".join(more), mode=mode))
 
     def conftest(self, source: str) -> None:
         self._pytester.makeconftest(source)
@@ -80,8 +81,7 @@ def test_every_backend_and_virtual_time(project: Project, beside: bool) -> None:
 
 def test_with_pytest_asyncio_running_its_own(project: Project) -> None:
     """Tests of pytest-asyncio are its own, also in a project that uses these fixtures."""
-    project.ini("asyncio_default_fixture_loop_scope = function")
-    project.ini("asyncio_default_fixture_loop_scope = function", "anyio_mode = strict")
+    project.ini("asyncio_default_fixture_loop_scope = function", mode="strict")
     source = """
     import asyncio
     @pytest.fixture
@@ -95,13 +95,6 @@ def test_with_pytest_asyncio_running_its_own(project: Project) -> None:
     async def test_theirs():
         assert type(asyncio.get_running_loop()).__module__.startswith("asyncio")
     """
-    from textwrap import dedent
-
-    pytester = project._pytester
-    pytester.makefile(
-        ".ini",
-        pytest="[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error",
-    )
     result = project.run(dedent(source), asyncio_plugin=True)
     result.assert_outcomes(passed=_BACKENDS + 1)
 
@@ -198,9 +191,11 @@ def test_a_crash_in_the_group_of_a_fixture(project: Project) -> None:
     result.assert_outcomes(passed=2 * _BACKENDS, failed=_BACKENDS, errors=2 * _BACKENDS)
     result.stdout.fnmatch_lines_random(
         [
-            "*Cancelled: test_during?trio? was cancelled: a task group, or another cancel scope, "
-            "that an async fixture holds across its yield was cancelled; where a task in it "
-            "failed, the teardown of the fixture raises that error",
+            (
+                "*Cancelled: test_during?trio? was cancelled: a task group, or another cancel "
+                "scope, that an async fixture holds across its yield was cancelled; where a "
+                "task in it failed, the teardown of the fixture raises that error"
+            ),
             "*LookupError: in the background",
         ]
     )
@@ -225,11 +220,15 @@ def test_virtual_clock_says_where_it_cannot_be(project: Project) -> None:
     result.assert_outcomes(failed=2 * _VIRTUAL, deselected=2 * (_BACKENDS - _VIRTUAL))
     result.stdout.fnmatch_lines_random(
         [
-            "virtual_clock: this test runs on real time, since the async fixture 'server' "
-            "(module scope) holds an ordinary loop; give the fixture function scope, or leave "
-            "virtual_clock out and call run_virtual() in an ordinary test",
-            "virtual_clock: test_sync?trio-virtual? is not run by anyio's plugin; make it an "
-            "async function with @pytest.mark.anyio, or set anyio_mode = auto",
+            (
+                "virtual_clock: this test runs on real time, since the async fixture 'server' "
+                "(module scope) holds an ordinary loop; give the fixture function scope, or "
+                "leave virtual_clock out and call run_virtual() in an ordinary test"
+            ),
+            (
+                "virtual_clock: test_sync?trio-virtual? is not run by anyio's plugin; make it "
+                "an async function with @pytest.mark.anyio, or set anyio_mode = auto"
+            ),
         ]
     )
 
@@ -309,13 +308,15 @@ async def test_after():
 
 
 def test_the_guard_ends_what_hangs(project: Project) -> None:
-    """Waiting, blocking, shielded, or in a fixture: it fails with the tree, and the rest runs."""
+    """Waiting, blocking, shielded, or in a fixture: it fails, and the rest runs."""
     result = project.run(_HANGS, "--kingdom-timeout=2", "--kingdom-backends=asyncio,trio")
     result.assert_outcomes(passed=2 * 2, failed=3 * 2, errors=2, deselected=5 * (_BACKENDS - 2))
     result.stdout.fnmatch_lines_random(
         [
-            "E*TookTooLong: test_hangs?trio? has not ended after 2 s of real time "
-            "(kingdom_timeout); it is here:",
+            (
+                "E*TookTooLong: test_hangs?trio? has not ended after 2 s of real time "
+                "(kingdom_timeout); it is here:"
+            ),
             "E*test_hangs.<locals>.inner*await ka.sleep_forever()*",
             "*time.sleep(60)*",
             "E*the teardown of test_stuck?trio? has not ended after 2 s of real time*",

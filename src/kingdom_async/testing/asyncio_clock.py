@@ -32,11 +32,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop whose clock stands still while a task runs, and jumps when every task waits."""
 
     def __init__(self, idle: Idle | None = None) -> None:
-        _internals.need(_internals.ASYNCIO_CLOCK)
         self.idle = idle or Idle()
         self._at = 0.0
         self._out: set[Future[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
+        self._joining = 0
         super().__init__(_PatientSelector(self))
         _internals.set_resolution(self, self._at)
 
@@ -74,13 +74,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         with suppress(RuntimeError):  # the loop is closed
             self.call_soon_threadsafe(self._out.discard, future)
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        # It waits for a thread of its own, and no longer than so many seconds.
+        self._joining += 1
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._joining -= 1
+
     def outside(self, selector: selectors.BaseSelector) -> Outside:
         """What may wake this loop besides time."""
         calls = _internals.asyncio_threads_at_work(self)
         if calls:
             tasks = asyncio.all_tasks(self)
             calls -= _internals.asyncio_threads_that_wait(tasks)
-        calls += len(self._out)
+        calls += len(self._out) + self._joining
         if executor_calls:
             calls += executor_calls.count(self)
         heard = selector.get_map()

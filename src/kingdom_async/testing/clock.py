@@ -15,6 +15,7 @@ import sniffio
 
 from .._arguments import name_of, refuse_async_generator, shown
 from .._backend import choose_backend
+from ._internals import ASYNCIO_CLOCK, need
 from .idle import GRACE, Deadlock, Idle
 
 if sys.version_info >= (3, 11):
@@ -82,6 +83,7 @@ def virtual_backend(backend: str, idle: Idle | None = None) -> tuple[str, dict[s
     if backend == "asyncio":
         from .asyncio_clock import VirtualLoop
 
+        need(ASYNCIO_CLOCK)  # not while a loop is made, which could not be closed then
         return backend, {"loop_factory": lambda: VirtualLoop(idle)}
     raise ValueError(
         f"backend={backend!r} has no virtual time: uvloop waits inside libuv, with no selector "
