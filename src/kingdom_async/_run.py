@@ -195,7 +195,7 @@ async def _observed(answer: Awaitable[T], name: str) -> T:
     observer = _observe.observer
     if observer is None or not isinstance(answer, Coroutine):
         return await answer
-    return await observer.adopted(answer, name)
+    return await observer.adopted(answer, name)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _refuse_nesting(func: Callable[..., object]) -> None:

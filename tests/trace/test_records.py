@@ -70,10 +70,9 @@ async def cancelled_group() -> None:
 
 
 async def timeout() -> None:
-    with pytest.raises(ka.DeadlineExceeded):
-        with ka.fail_after(0.01, reason="loading"):
-            async with ka.TaskGroup() as group:
-                group.start_soon(waits)
+    with pytest.raises(ka.DeadlineExceeded), ka.fail_after(0.01, reason="loading"):
+        async with ka.TaskGroup() as group:
+            group.start_soon(waits)
 
 
 async def moved_on() -> None:
@@ -157,7 +156,11 @@ PROGRAMS: dict[Callable[[], Awaitable[None]], list[tuple[object, ...]]] = {
     success: [task("ends", "TaskGroup in success"), task("quick", "TaskGroup in success")],
     failure: [
         task(
-            "waits", "TaskGroup in failure", "cancelled", None, "task 'fails' failed: ValueError"
+            "waits",
+            "TaskGroup in failure",
+            "cancelled",
+            None,
+            "task 'fails' failed: ValueError",
         ),
         task("fails", "TaskGroup in failure", "error", "ValueError"),
     ],

@@ -148,7 +148,7 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
     account = store.accounts.get(id(owner))
     if account is not None:  # it was the first step
         return account
-    if isinstance(owner, asyncio.Future) and hasattr(owner, "get_coro"):
+    if _is_task(owner):
         if owner.done():
             # It was the last step, and has said so; the first one, too, where one looks on.
             ident, account, at = store.last_ended
@@ -160,6 +160,10 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
     if end - start > _WORTH:
         recorder.callback_step(start, end, owner)
     return None
+
+
+def _is_task(owner: object) -> bool:
+    return isinstance(owner, asyncio.Future) and hasattr(owner, "get_coro")  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _met(task: Any, recorder: Recorder) -> Account | None:

@@ -24,7 +24,7 @@ from .._backend import current_backend
 from .._failures import without
 from .causes import Deadline, by_task
 from .guard import guarded
-from .lints import Sampler
+from .lints import EVERY, Sampler
 from .loops import AsyncioLoop
 from .monitor import monitor
 from .places import caller
@@ -108,7 +108,7 @@ class Hub:
             self.recorders = (*self.recorders, recorder)
             self._at_work[recording] = recorder
             self._ends[recording] = ends
-        ends.append(monitor.add(Sampler(recorder, self._deadlines)))
+        ends.append(monitor.add(Sampler(recorder, self._deadlines), after=EVERY))
         if loop.backend == "trio":
             from .instrument import watch as watch_trio
 

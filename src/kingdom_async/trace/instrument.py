@@ -295,4 +295,8 @@ def _described(task: Task) -> NativeTask:
 
 def _is_internal(task: Task) -> bool:
     """True for what trio itself starts: the init task, and system tasks of its own."""
-    return task.parent_nursery is None or task.name.startswith(("<", "trio._core", CORE))
+    return task.parent_nursery is None or task.name.startswith(_OWN)
+
+
+#: How the names of tasks begin that nobody asked for.
+_OWN = ("<TrioToken.", "trio._core", CORE)

@@ -167,4 +167,4 @@ def _item(stack: list[FrameType]) -> str | None:
 
 
 #: Where a worker has the item that it serves, in a variable of that name.
-_WORKING = Crew._work_until_touched.__code__
+_WORKING = vars(Crew)["_work_until_touched"].__code__

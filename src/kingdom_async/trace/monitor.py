@@ -32,10 +32,10 @@ class Monitor:
         self._thread: Thread | None = None
         self._at_work: Job | None = None
 
-    def add(self, job: Job) -> Callable[[], None]:
-        """Call *job* from now on; returns what ends that, from any thread."""
+    def add(self, job: Job, after: float = 0.0) -> Callable[[], None]:
+        """Call *job* from *after* seconds on; returns what ends that, from any thread."""
         with self._changed:
-            self._jobs[job] = now()
+            self._jobs[job] = now() + after
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="kingdom_async.trace", daemon=True)
                 self._thread.start()

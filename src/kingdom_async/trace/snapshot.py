@@ -92,10 +92,10 @@ class Snapshot:
             data: dict[str, Any] = json.loads(text)
             if data.pop("format") != _FORMAT:
                 raise ValueError("another format")
-            rows = {
-                name: tuple(kind(*row) for row in data[name]) for name, kind in _KINDS.items()
-            }
-            return cls(**{**data, **rows, "dropped": Dropped(*data["dropped"])})
+            for name, kind in _KINDS.items():
+                data[name] = tuple(kind(*row) for row in data[name])
+            data["dropped"] = Dropped(*data["dropped"])
+            return cls(**data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"this is no recording of kingdom_async ({error}); "
@@ -144,7 +144,7 @@ _KINDS: dict[str, Any] = {
 
 
 def _row(record: Any) -> list[object]:
-    return list(record if isinstance(record, tuple) else astuple(record))
+    return [*record] if isinstance(record, tuple) else [*astuple(record)]  # pyright: ignore[reportUnknownVariableType]
 
 
 def load(path: str | os.PathLike[str]) -> Snapshot:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -82,7 +82,7 @@ def instrument_task(func_or_name: Any, /) -> Any:
         ... async def load(url): ...
     """
     if isinstance(func_or_name, str):
-        return lambda func: _instrumented(func, func_or_name)
+        return partial(_instrumented, name=func_or_name)
     return _instrumented(func_or_name, name_of(func_or_name))
 
 

@@ -111,24 +111,26 @@ def _line(frame: FrameType) -> Line:
     return Line(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
 
 
-def _unwrapped(awaitable: Any) -> tuple[FrameType | None, object]:
+def _unwrapped(awaitable: Any) -> tuple[FrameType | None, Any]:
     """The frame of *awaitable*, if it has one, and what it waits for."""
     if isinstance(awaitable, CoroutineType):
         return awaitable.cr_frame, awaitable.cr_await
     if isinstance(awaitable, GeneratorType):
         frame = awaitable.gi_frame
-        driven = None if frame is None else frame.f_locals.get(DRIVEN)
-        return frame, driven if driven is not None else awaitable.gi_yieldfrom
+        driven: Any = None if frame is None else frame.f_locals.get(DRIVEN)
+        if driven is not None:
+            return frame, driven
+        return frame, awaitable.gi_yieldfrom  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if isinstance(awaitable, AsyncGeneratorType):
         return awaitable.ag_frame, awaitable.ag_await
     if type(awaitable).__name__ in _HOLDERS:
         for held in get_referents(awaitable):
-            if isinstance(held, (CoroutineType, GeneratorType, AsyncGeneratorType)):
-                return None, held
-            if type(held).__name__ in _HOLDERS:
-                return None, held
+            if isinstance(held, _FRAMED) or type(held).__name__ in _HOLDERS:
+                return None, held  # pyright: ignore[reportUnknownVariableType]
     return None, None
 
+
+_FRAMED = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 #: The local variable in which a generator that drives a coroutine by hand has it.
 DRIVEN = "driven_coroutine"
