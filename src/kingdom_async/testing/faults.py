@@ -6,6 +6,7 @@ Rule: one run in which nothing happens counts the steps; then there is a run for
 from __future__ import annotations
 
 import gc
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from .._backend import choose_backend
 from . import _internals_faults, _internals_leaks
 from .held import refuse_unwatchable
 from .injection import MODES, Injector, Mode, Plan
-from .one_run import Body, Clock, NotAsync, Run, Settings, run_once
+from .one_run import Body, Clock, NotAsync, Run, Settings, chain_of, run_once
 from .patience import Watchdog
 from .reports import Failure, Report
 
@@ -177,6 +178,8 @@ class _Runs:
         replay = f"cancel_everywhere({name_of(self._body)}{backend}{self._options}{only})"
         failure = Failure(replay, error, step=step, seed=self._plan.seed, place=place)
         self.report.failures.append(failure)
+        for one in chain_of(error):  # their frames would keep what the runs had made
+            traceback.clear_frames(one.__traceback__)
 
     def _is_over(self, run: Run) -> bool:
         self._hung += run.is_hung
@@ -212,6 +215,8 @@ def _warnings_kept() -> Generator[None, None, None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
+        gc.collect()  # what the last run has left,
+        gc.collect()  # and what its finalizers have brought back
     seen: set[tuple[str, str, int]] = set()
     for one in caught:
         key = str(one.message), one.filename, one.lineno

@@ -98,6 +98,7 @@ class Injector(Watcher):
     def forget(self) -> None:
         """The run is over: no cycle shall keep its loop and its tasks."""
         self._observed.clear()
+        self.error.__traceback__ = None
         for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
             self.__dict__.pop(name, None)
 

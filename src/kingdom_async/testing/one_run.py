@@ -42,7 +42,11 @@ Clock = Literal["virtual", "real"]
 _GIVE_UP = 0.2
 #: What may be left over: a cancelled producer has put what it has put, and processes have one
 #: task that stays until the end of the run.
-_NO_LEAK = ("queue ", "task 'AnyIO process pool shutdown task'")
+_NO_LEAK = (
+    "queue ",
+    "task 'AnyIO process pool shutdown task'",
+    "task 'anyio._backends._trio._shutdown_process_pool'",
+)
 
 
 class Settings(NamedTuple):
@@ -75,11 +79,11 @@ class Run:
 def _watched(
     pair: tuple[str, dict[str, Any]], injector: Injector
 ) -> tuple[str, dict[str, Any]]:
-    if injector.pick is None:
-        return watched_backend(pair, injector)
-    from .schedules import scheduled_backend
+    if injector.pick is not None and pair[0] == "trio":
+        from .schedules import scheduled_backend
 
-    return scheduled_backend(pair, injector)
+        pair = scheduled_backend(pair, injector)
+    return watched_backend(pair, injector)
 
 
 def _order(settings: Settings) -> AbstractContextManager[None]:
@@ -225,10 +229,11 @@ def _is_expected(
     if isinstance(error, BaseExceptionGroup):
         parts = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]
         return all(_is_expected(part, allowed, injected) for part in parts)
-    return isinstance(error, allowed) or any(one is injected for one in _chain(error))
+    return isinstance(error, allowed) or any(one is injected for one in chain_of(error))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """*error*, and what led to it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

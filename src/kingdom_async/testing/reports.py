@@ -5,8 +5,13 @@ Rule: plain data. Whoever makes the runs fills it in; it is printed, asked and r
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import cast
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 #: How many failures a report prints; `Report.failures` has them all.
 _PRINTED = 10
@@ -31,11 +36,19 @@ class Failure:
         where = [] if self.step is None else [f"step {self.step}"]
         where += [] if self.seed is None else [f"seed {self.seed}"]
         where += [self.place] if self.place else []
-        text = str(self.error)
-        name = type(self.error).__name__
-        says = text if isinstance(self.error, Broken) else f"{name}: {text}" if text else name
-        says = says.replace("\n", "\n  ")
+        says = _said(self.error).replace("\n", "\n  ")
         return f"{', '.join(where) or 'undisturbed'}: {says}\n  replay: {self.replay}"
+
+
+def _said(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, Broken):
+        return text
+    name = type(error).__name__
+    if isinstance(error, BaseExceptionGroup):
+        parts = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]
+        return f"{name} of {', '.join(map(_said, parts))}"
+    return f"{name}: {text}" if text else name
 
 
 class Broken(AssertionError):
