@@ -112,6 +112,18 @@ def limiter_classes() -> list[Any]:
     return found
 
 
+def is_service(task: Any) -> bool:
+    """True for a task that the loop has for itself, for the whole run."""
+    if hasattr(task, "get_coro"):  # asyncio
+        from anyio._backends import _asyncio
+
+        coro: Any = task.get_coro()
+        ends_worker_processes = _asyncio._shutdown_process_pool_on_exit.__code__
+        return getattr(coro, "cr_code", None) is ends_worker_processes
+    nursery: Any = getattr(task, "parent_nursery", None)  # trio: a child of its first task
+    return nursery is not None and nursery.parent_task.parent_nursery is None
+
+
 def native_limiter(limiter: Any) -> object:
     """What counts the tokens of a limiter of anyio's: on trio that is trio's own."""
     return getattr(limiter, "_CapacityLimiter__original", limiter)
@@ -128,16 +140,21 @@ def is_idle(thread: threading.Thread, stack: list[FrameType]) -> bool:
 
     if isinstance(thread, _asyncio.WorkerThread):
         return thread.stopping or thread in thread.idle_workers
-    if isinstance(thread, process._ExecutorManagerThread):
+    if type(thread).__name__ == "_ExecutorManagerThread":  # loky has one of its own
         return True
     for frame in stack:
-        if frame.f_code is pool_thread._worker.__code__:
-            return frame.f_locals.get("work_item") is None
-        if frame.f_code is queues.Queue._feed.__code__:  # type: ignore[attr-defined]
+        name = frame.f_code.co_name
+        if name == "_worker" and _runs_pool(frame):  # of concurrent.futures, or of distributed
+            return frame.f_locals.get("work_item") is frame.f_locals.get("task") is None
+        if name == "_feed" and frame.f_code.co_filename.endswith("queues.py"):
             return True  # it serves a pool of processes
-        if frame.f_code.co_name == "_work":
+        if name == "_work":
             return _is_idle_on_trio(thread)
     return False
+
+
+def _runs_pool(frame: FrameType) -> bool:
+    return "work_queue" in frame.f_code.co_varnames
 
 
 def _is_idle_on_trio(thread: threading.Thread) -> bool:
@@ -178,6 +195,7 @@ def _check_pools() -> None:
         raise _Gone("concurrent.futures.thread._worker's work_item")
     _wanted(process, "_ExecutorManagerThread")
     _wanted(queues.Queue, "_feed")
+    _wanted(_asyncio, "_shutdown_process_pool_on_exit")
     if "trio" in sys.modules:
         from trio._core import _thread_cache
 

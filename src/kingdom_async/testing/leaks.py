@@ -139,7 +139,9 @@ class Watch:
 
     def tasks(self) -> Iterator[Leak]:
         for task in self._loop.tasks():
-            if not task.internal and task.native not in self._tasks:
+            if task.internal or task.native in self._tasks:
+                continue
+            if not _internals_leaks.is_service(task.native):
                 yield Leak("task", repr(task.name), _waits(task))
 
     def threads(self) -> Iterator[Leak]:
@@ -171,8 +173,10 @@ class Watch:
             what = born.what()
             if what is not None:
                 yield from _left(born, what)
+        # What a task that is about to begin will run is not forgotten.
+        known = {id(task.coro) for task in self._loop.tasks()} | self._births.warned
         for coroutine in self._untouched or ():
-            if id(coroutine) not in self._births.warned:
+            if id(coroutine) not in known:
                 where = f"called at {origin(coroutine)}"
                 yield Leak("coroutine", f"{coroutine.__qualname__}()", where)
 

@@ -50,6 +50,8 @@ class Order:
     """The loop's own order: the first that came, and none is held back. The base of all."""
 
     def __init__(self) -> None:
+        #: False before the body begins, and after it has ended: then nothing is decided.
+        self.is_on = False
         self._choices = 0
         self._serials: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._waiting: dict[int, _Waiting] = {}
@@ -67,9 +69,10 @@ class Order:
                 ripe.append((seen, place))
         if not ripe:
             return None
-        chosen, place = ripe[0] if len(ripe) == 1 else self._one_of(ripe)
+        chosen, place = ripe[0] if len(ripe) == 1 or not self.is_on else self._one_of(ripe)
         del waiting[id(due[place].task)]
-        self._took(chosen)
+        if self.is_on:
+            self._took(chosen)
         return place
 
     def _met(self, task: Any, others: int) -> _Waiting:
@@ -77,7 +80,7 @@ class Order:
         if serial is None:
             serial = self._serials[task] = len(self._serials)
             self._new_task(serial)
-        chances = min(self._hold(serial, others), _MOST)
+        chances = min(self._hold(serial, others), _MOST) if self.is_on else 0
         return _Waiting(serial, self._choices, self._choices + chances)
 
     def _one_of(self, ripe: list[tuple[_Waiting, int]]) -> tuple[_Waiting, int]:

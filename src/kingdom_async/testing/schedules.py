@@ -127,6 +127,8 @@ class _Runs:
         except (Deadlock, _Hung) as error:
             self._hung += isinstance(error, _Hung)
             return "hung", error
+        except _NotAsync:
+            raise
         except Exception as error:
             cause = bare(error)
             return f"raised {type(cause).__name__}", cause
@@ -139,9 +141,13 @@ class _Runs:
 
         async def main() -> object:
             with idle.watched():
-                if self.watchdog is None:
-                    return await _called(self._body)
-                return await self._watched(self.watchdog, scheduled)
+                order.is_on = True
+                try:
+                    if self.watchdog is None:
+                        return await _called(self._body)
+                    return await self._watched(self.watchdog, scheduled)
+                finally:
+                    order.is_on = False
 
         return anyio.run(main, backend=name, backend_options=options)
 
@@ -173,6 +179,10 @@ class _Runs:
 
 class _Hung(Broken):
     """A run on real time that would never have ended."""
+
+
+class _NotAsync(TypeError):
+    """The body is no async function."""
 
 
 class _Counting(Scheduled):
@@ -271,7 +281,7 @@ def _called(body: Body) -> Coroutine[Any, Any, object]:
         return answer  # pyright: ignore[reportUnknownVariableType]
     if isinstance(answer, Awaitable):
         return _awaiting(answer)
-    raise TypeError(
+    raise _NotAsync(
         f"explore() takes an async function, and {name_of(body)} returned {shown(answer)}; "
         "define it with async def"
     )
