@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NEEDS = {"asyncio": "asyncio", "asyncio+uvloop": "uvloop", "trio": "trio"}
 _OPTIONS = {
     "backends": "comma-separated: which of asyncio, asyncio+uvloop and trio every_backend is",
-    "seed": "the seed of explore and of whatever else is random; a number",
+    "seed": "a number: the one seed of explore and cancel_everywhere, to see a failure again",
     "timeout": "real seconds for each test, or 'off'; default 60 where a fixture of "
     "kingdom_async is used, else off",
     "trace": "life or steps: record each async test, and show the end of the recording beside "
@@ -91,7 +91,7 @@ def virtual_clock(request: pytest.FixtureRequest, anyio_backend: object) -> Any:
 
 @pytest.fixture(scope="session")
 def kingdom_seed(pytestconfig: pytest.Config) -> int:
-    """The number given with ``--kingdom-seed``, or 0."""
+    """The number given with ``--kingdom-seed``, or 0; for tests with a seed of their own."""
     from kingdom_async.testing.options import read_seed
 
     return read_seed(pytestconfig)
@@ -99,7 +99,7 @@ def kingdom_seed(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture
 def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """`kingdom_async.testing.cancel_everywhere`, on the backend of this test."""
+    """`testing.cancel_everywhere` on the backend of this test; raises what it finds."""
     from kingdom_async.pytest_plugin import on_backend_of
 
     return on_backend_of(request, "cancel_everywhere")
@@ -107,7 +107,7 @@ def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.fixture
 def explore(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """`kingdom_async.testing.explore`, on the backend of this test."""
+    """`testing.explore` on the backend of this test; raises what it finds."""
     from kingdom_async.pytest_plugin import on_backend_of
 
     return on_backend_of(request, "explore")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from typing import Any
 
 import pytest
 
-from kingdom_async_pytest import backend_of, every_backend, fixtures_used
+from kingdom_async_pytest import backend_of, every_backend, fixtures_used, setting
 
 from .testing._internals import need
 from .testing._internals_pytest import RUNNERS, choose_for_new_runners, end_with_backend
@@ -221,8 +221,24 @@ def virtual_clock_of(request: pytest.FixtureRequest) -> VirtualClock:
 
 
 def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., Any]:
-    """A tool of `kingdom_async.testing` that starts loops, on the backend of this test."""
+    """A tool of `kingdom_async.testing` that starts loops, for this test.
+
+    It runs on the backend of the test, with the seed of the command line alone where there is
+    one, and raises what its report tells of.
+    """
     from . import testing
 
     func: Callable[..., Any] = getattr(testing, tool)
-    return partial(func, backend=backend_of(request.node))
+    backend = backend_of(request.node)
+    seed = setting(request.config, "seed")
+    given: dict[str, Any] = {}
+    if seed is not None:
+        given = {"seeds": [int(seed)]} if tool == "explore" else {"seed": int(seed)}
+
+    @wraps(func)
+    def run(body: Any, **options: Any) -> Any:
+        report = func(body, **{"backend": backend, **options, **given})
+        report.raise_if_failed()
+        return report
+
+    return run

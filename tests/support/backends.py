@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kingdom_async._backend import BACKENDS, anyio_backend, installed_backends
-from support.clock import VirtualLoop
+from kingdom_async.testing.clock import virtual_backend
 
 VIRTUAL = ("asyncio+virtual", "trio+virtual")
 
@@ -34,10 +34,6 @@ asyncio_only = pytest.mark.parametrize(
 
 def backend_and_options(name: str) -> tuple[str, dict[str, Any]]:
     """What anyio's plugin is to run a test on."""
-    if name == "asyncio+virtual":
-        return "asyncio", {"loop_factory": VirtualLoop}
-    if name == "trio+virtual":
-        from trio.testing import MockClock
-
-        return "trio", {"clock": MockClock(autojump_threshold=0)}
+    if name in VIRTUAL:
+        return virtual_backend(name.removesuffix("+virtual"))
     return anyio_backend(name)

@@ -352,6 +352,46 @@ def test_the_trace_of_a_failing_test(project: Project) -> None:
     assert "last tasks recorded" not in project.run(_FAILS).stdout.str()
 
 
+_TOOLS = """
+def test_cancelled_everywhere(every_backend, cancel_everywhere):
+    items = []
+    async def body():
+        await ka.checkpoint()
+        items.append(1)
+        await ka.checkpoint()
+    report = cancel_everywhere(body)
+    assert report.injected >= 2
+
+def test_explored(every_backend, explore):
+    seen = []
+    async def body():
+        async def one(number):
+            await ka.checkpoint()
+            seen.append(number)
+        async with ka.TaskGroup() as group:
+            for number in range(3):
+                group.start_soon(one, number)
+    def check():
+        order, seen[:] = seen[:], []
+        assert order != [2, 1, 0], "out of order"
+    explore(body, check=check)
+
+async def test_no_leaks(anyio_backend, no_leaks):
+    await ka.checkpoint()
+
+async def test_leaks(anyio_backend, no_leaks):
+    global stream
+    stream = anyio.create_memory_object_stream(1)
+"""
+
+
+def test_the_tools_as_fixtures(project: Project) -> None:
+    """On the backend of the test; what they find fails it, without another call."""
+    result = project.run(_TOOLS, "--kingdom-backends=asyncio,trio", "-W", "ignore")
+    result.assert_outcomes(passed=2 + 2, failed=2 + 2, deselected=4 * (_BACKENDS - 2))
+    result.stdout.fnmatch_lines_random(["*AssertionError: out of order*", "*LeakError: *"])
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [

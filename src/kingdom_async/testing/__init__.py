@@ -4,5 +4,20 @@ from __future__ import annotations
 
 from ._internals import FeatureOff
 from .clock import Deadlock, run_virtual
+from .faults import cancel_everywhere
+from .leaks import no_leaks
+from .left import LeakError
+from .reports import Failure, Report
+from .schedules import explore
 
-__all__ = ["Deadlock", "FeatureOff", "run_virtual"]
+__all__ = [
+    "Deadlock",
+    "Failure",
+    "FeatureOff",
+    "LeakError",
+    "Report",
+    "cancel_everywhere",
+    "explore",
+    "no_leaks",
+    "run_virtual",
+]
