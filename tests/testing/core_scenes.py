@@ -582,8 +582,9 @@ class Ledger:
         self.is_over = False
 
     def close(self, queue: ka.Queue[tuple[int, int]]) -> None:
-        self.dropped = queue.statistics().dropped
         self.left = queue.drain()
+        counts = queue.statistics()
+        self.dropped = counts.dropped + counts.abandoned
         self.is_over = True
 
     def balanced(self) -> None:
@@ -729,9 +730,10 @@ def queue_streams() -> Scene:
                 ledger.put.append((0, number))
 
     async def consume(queue: ka.Queue[Any]) -> None:
-        async for item in queue.receive_stream:
-            ledger.got.append(item)
-            await ka.checkpoint()
+        async with queue.receive_stream as stream:
+            async for item in stream:
+                ledger.got.append(item)
+                await ka.checkpoint()
 
     async def body() -> None:
         ledger.clear()
@@ -743,7 +745,8 @@ def queue_streams() -> Scene:
         finally:
             ledger.close(queue)
 
-    return _scene(body, check=ledger.balanced)
+    # once the receiving end is closed, what is sent is an error
+    return _scene(body, check=ledger.balanced, raises=ka.BrokenResourceError)
 
 
 @scene

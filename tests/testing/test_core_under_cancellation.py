@@ -6,6 +6,7 @@ Run with ``-rP`` to see how many points each scene has.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,8 +38,14 @@ def modes_of(name: str, backend: str) -> list[Mode]:
         mode
         for mode in MODES
         if mode not in NOT_ASKED.get(name, ())
-        if not (mode == "native" and backend == "trio")
+        if not (mode == "native" and (backend == "trio" or _is_undecidable(name)))
     ]
+
+
+def _is_undecidable(name: str) -> bool:
+    """Before Python 3.11 a `Task.cancel()` in the very turn in which a scope cancels the same
+    task, as a race that is won does, is taken for the scope's, inside anyio."""
+    return sys.version_info < (3, 11) and name.startswith("first")
 
 
 def points_of(name: str, backend: str, **options: Any) -> int:
@@ -67,7 +74,9 @@ def test_a_primitive_stands_every_cancellation(name: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", [name for name in chosen(REAL) if name != "asyncio+uvloop"])
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", [name for name in SCENES if name.startswith(("queue", "first"))])
+@pytest.mark.parametrize(
+    "name", [name for name in SCENES if name.startswith(("queue", "first"))]
+)
 def test_queues_and_races_under_schedules(name: str, seed: int, backend: str) -> None:
     """The same where the tasks take their steps in another order."""
     points_of(name, backend, seed=seed)

@@ -112,6 +112,12 @@ class Injector(Watcher):
             and not self._handle_says_cancelled(coro)
         ]
 
+    def unfinished(self) -> list[tuple[str, str]]:
+        """The tasks of the body that are still there: names and places."""
+        return [
+            (name, place_of(coro.inner)) for name, coro in self._observed if not coro.has_ended
+        ]
+
     def abandon(self) -> None:
         """Whatever of the body does not end by itself ends at its next step.
 

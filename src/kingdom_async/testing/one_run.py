@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
 
 from .._arguments import name_of, shown
 from .._backend import anyio_backend
@@ -25,6 +26,7 @@ from .coroutines import Abandoned
 from .held import Held
 from .idle import Deadlock, Idle
 from .leaks import Watch, _current_loop
+from .left import Leak
 from .reports import Broken
 from .steps import watched_backend
 
@@ -40,13 +42,18 @@ Clock = Literal["virtual", "real"]
 
 #: Real seconds for which a program on virtual time may wait for nothing that is known of.
 _GIVE_UP = 0.2
-#: What may be left over: a cancelled producer has put what it has put, and processes have one
-#: task that stays until the end of the run.
+#: What may be left over: a cancelled producer has put what it has put, and worker
+#: processes have a task, or a thread of asyncio's, that stays until the end of the run.
 _NO_LEAK = (
     "queue ",
     "task 'AnyIO process pool shutdown task'",
     "task 'anyio._backends._trio._shutdown_process_pool'",
+    "thread 'waitpid-",
 )
+
+
+#: Of the loop, in which a task that is over may come to its end.
+_TURNS = 20
 
 
 class Settings(NamedTuple):
@@ -151,11 +158,23 @@ class _Program:
             self._look_for_swallowing()
             leaks = await watch.last_look(self._settings.grace)
             found = [str(leak) for leak in leaks]
+            if self._settings.backend == "trio":
+                found += await self._system_tasks(leaks)
             self._say(f"left behind: {one}" for one in found if not one.startswith(_NO_LEAK))
             self._say(held.left())
             self._run.is_blocked = held.is_blocked
         finally:
             watch.end()
+
+    async def _system_tasks(self, leaks: list[Leak]) -> list[str]:
+        """Those that the body has started, which `no_leaks` takes for a service of the loop."""
+        for _ in range(_TURNS):
+            if not self._injector.unfinished():
+                break
+            await checkpoint()
+        known = {leak.name for leak in leaks}
+        left = [one for one in self._injector.unfinished() if repr(one[0]) not in known]
+        return [f"task {name!r}, waits at {place}" for name, place in left]
 
     async def _cancellable(self) -> None:
         """The body, as far as it gets."""
