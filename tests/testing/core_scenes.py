@@ -10,11 +10,12 @@ import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
-
-import anyio
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import kingdom_async as ka
+
+if TYPE_CHECKING:
+    import anyio
 
 #: Seconds. uvloop has no virtual time.
 SHORT = 0.002

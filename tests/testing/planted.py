@@ -271,12 +271,14 @@ def swallowed_in_a_child(mended: bool) -> Scene:
 def swallowed_for_ever(mended: bool) -> Scene:
     """A worker that must not die, and so cannot be stopped."""
 
+    caught = Exception if mended else BaseException
+
     async def worker(done: list[int]) -> None:
         while len(done) < 5:
             try:
                 await ka.sleep(SHORT)
                 done.append(1)
-            except Exception if mended else BaseException:
+            except caught:
                 continue
 
     async def body() -> None:
@@ -288,11 +290,12 @@ def swallowed_for_ever(mended: bool) -> Scene:
 
 def turned_into_an_error(mended: bool) -> Scene:
     """A cancellation is taken for a failure of the call."""
+    caught = Exception if mended else BaseException
 
     async def body() -> None:
         try:
             await ka.sleep(SHORT)
-        except Exception if mended else BaseException as error:
+        except caught as error:
             raise RuntimeError("the call failed") from error
 
     return _scene(body)

@@ -26,12 +26,12 @@ from .coroutines import Abandoned
 from .held import Held
 from .idle import Deadlock, Idle
 from .leaks import Watch, _current_loop
-from .left import Leak
 from .reports import Broken
 from .steps import watched_backend
 
 if TYPE_CHECKING:
     from .injection import Injector
+    from .left import Leak
     from .patience import Watchdog
 
 if sys.version_info < (3, 11):

@@ -1,0 +1,406 @@
+"""`cancel_everywhere`: what it counts, where it strikes, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+import threading
+import time
+import warnings
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+import kingdom_async as ka
+from kingdom_async.testing.faults import cancel_everywhere
+from kingdom_async.testing.injection import InjectedError
+from kingdom_async.testing.reports import Broken, Report
+from support.backends import REAL, chosen
+
+BACKENDS = chosen(REAL)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+asyncio_backends = pytest.mark.parametrize(
+    "backend", [name for name in BACKENDS if name != "trio"]
+)
+
+
+async def three_turns() -> None:
+    for _ in range(3):
+        await ka.checkpoint()
+
+
+async def forgets_the_lock() -> None:
+    LOCKS.append(lock := ka.Lock())
+    await lock.acquire()
+    await ka.sleep(0.001)
+    lock.release()
+
+
+LOCKS: list[ka.Lock] = []
+
+
+# --- counting and striking -------------------------------------------------------------
+
+
+@every_backend
+def test_each_step_counted_is_a_step_injected(backend: str) -> None:
+    """A body that waits three times has three points, and none after its end."""
+    report = cancel_everywhere(three_turns, backend=backend)
+    assert (report.points, report.injected) == (3, 3)
+    assert report.outcomes == {"cancelled": 3}
+    assert not report.failures
+
+
+@every_backend
+def test_the_steps_of_children_count(backend: str) -> None:
+    """Those of every task that the body starts, however deep, and no others."""
+
+    async def child(deeper: int) -> None:
+        async with ka.TaskGroup() as group:
+            if deeper:
+                group.start_soon(child, deeper - 1)
+            await ka.checkpoint()
+
+    report = cancel_everywhere(partial(child, 2), backend=backend)
+    report.raise_if_failed()
+    assert report.injected == report.points
+    alone = cancel_everywhere(partial(child, 0), backend=backend)
+    assert report.points > 2 * alone.points
+
+
+@every_backend
+def test_each_run_is_cancelled_at_another_place(backend: str) -> None:
+    """After the k-th step the task is parked at its k-th wait, and gets no further."""
+    reached: list[int] = []
+
+    async def body() -> None:
+        reached.append(0)
+        for number in range(4):
+            await ka.sleep(0.001)
+            reached[-1] = number + 1
+
+    cancel_everywhere(body, backend=backend)
+    assert reached == [4, 0, 1, 2, 3]
+
+
+@every_backend
+def test_only_one_run(backend: str) -> None:
+    """``only`` makes the counting run and the one that is asked for."""
+    runs: list[int] = []
+
+    async def body() -> None:
+        runs.append(1)
+        await three_turns()
+
+    report = cancel_everywhere(body, backend=backend, only=2)
+    assert (len(runs), report.points, report.injected) == (2, 3, 1)
+
+
+@every_backend
+def test_one_task_only(backend: str) -> None:
+    """The others go on, and the body comes to its end."""
+    ended: list[str] = []
+
+    async def work(name: str) -> None:
+        try:
+            await three_turns()
+        except ka.get_cancelled_exc_class():
+            ended.append(f"{name} cancelled")
+            raise
+        ended.append(name)
+
+    async def body() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(work, "a", name="a")
+            group.start_soon(work, "b", name="b")
+
+    report = cancel_everywhere(body, backend=backend, task="a")
+    report.raise_if_failed()
+    assert (report.points, report.outcomes) == (3, {"finished": 3})
+    assert sorted(ended) == ["a"] + ["a cancelled"] * 3 + ["b"] * 4
+
+
+@asyncio_backends
+@pytest.mark.parametrize("mode", ["native", "twice"])
+def test_native_cancellation_goes_through_shields(mode: Any, backend: str) -> None:
+    """As Task.cancel() does; a scope's does not."""
+    through: list[str] = []
+
+    async def body() -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await three_turns()
+            except asyncio.CancelledError:
+                through.append(mode)
+                raise
+
+    cancel_everywhere(body, backend=backend)
+    assert not through
+    cancel_everywhere(body, backend=backend, mode=mode)
+    assert through
+
+
+@every_backend
+def test_an_error_instead(backend: str) -> None:
+    """It comes out of the very wait, once, and no cancellation with it."""
+    caught: list[int] = []
+
+    async def body() -> None:
+        for number in range(3):
+            try:
+                await ka.sleep(0.001)
+            except InjectedError:
+                caught.append(number)
+        await ka.checkpoint()
+
+    report = cancel_everywhere(body, backend=backend, mode="error")
+    report.raise_if_failed()
+    assert caught == [0, 1, 2]
+    assert report.outcomes == {"finished": 3, "raised InjectedError": 1}
+
+
+@every_backend
+def test_an_error_comes_only_where_one_can(backend: str) -> None:
+    """Not out of locks, groups and events, which never raise what is none of their own."""
+
+    async def body() -> None:
+        async with ka.Lock(), ka.TaskGroup() as group:
+            event = ka.Event()
+            group.start_soon(event.wait)
+            await ka.checkpoint()
+            event.set()
+
+    report = cancel_everywhere(body, backend=backend, mode="error")
+    report.raise_if_failed()
+    assert report.points == 1
+
+
+@every_backend
+@pytest.mark.parametrize("seed", range(3))
+def test_under_a_schedule(seed: int, backend: str) -> None:
+    """With a seed as well, each step counted is a step injected, and the replay names it."""
+
+    async def body() -> None:
+        async with ka.TaskGroup() as group:
+            for _ in range(3):
+                group.start_soon(three_turns)
+
+    report = cancel_everywhere(body, backend=backend, seed=seed)
+    report.raise_if_failed()
+    assert report.injected == report.points > 8
+    assert f"seed={seed}" in report.call
+
+
+def test_trio_runs_are_alike() -> None:
+    """trio takes its tasks in the same order in each run, unless a seed says otherwise."""
+    orders: list[list[str]] = []
+
+    async def child(name: str) -> None:
+        await ka.checkpoint()
+        orders[-1].append(name)
+
+    async def body() -> None:
+        orders.append([])
+        async with ka.TaskGroup() as group:
+            for name in "abcdef":
+                group.start_soon(child, name)
+        await ka.checkpoint()
+
+    for _ in range(5):
+        cancel_everywhere(body, backend="trio", only=10**6)
+    assert len({tuple(order) for order in orders}) == 1
+
+
+@every_backend
+def test_steps_that_come_and_go(backend: str) -> None:
+    """Where a step is not there in its own run, the report says so."""
+    runs: list[int] = []
+
+    async def body() -> None:
+        runs.append(1)
+        for _ in range(3 if len(runs) == 1 else 2):
+            await ka.checkpoint()
+
+    report = cancel_everywhere(body, backend=backend)
+    report.raise_if_failed()
+    assert (report.injected, report.points) == (2, 3)
+    assert "not reached this time: 1 of the steps" in str(report)
+
+
+# --- what is said ----------------------------------------------------------------------
+
+
+@every_backend
+def test_a_failure_says_where_and_how_to_see_it_again(backend: str) -> None:
+    """Step, file and line, what is wrong, and one line to run."""
+    report = cancel_everywhere(forgets_the_lock, backend=backend, watch=[lambda: LOCKS[-1]])
+    steps, points = [failure.step for failure in report.failures], report.points
+    assert steps == [*range(1, points + 1)][-len(steps) :]
+    last = report.failures[-1]
+    assert re.fullmatch(
+        rf"step {points}, test_cancel_everywhere\.py:\d+ in forgets_the_lock: held after "
+        r"the run: <.*> \(locked\)\n  replay: cancel_everywhere\(forgets_the_lock, "
+        rf"backend='{re.escape(backend)}', watch=…, only={points}\)",
+        str(last),
+    )
+    assert isinstance(last.error, Broken)
+    with pytest.raises(AssertionError) as raised:
+        report.raise_if_failed()
+    assert str(raised.value) == str(report)
+    assert raised.value.__cause__ is report.failures[0].error
+
+
+def test_a_report_without_failures_raises_nothing() -> None:
+    """And says how many points there were."""
+    report = Report("cancel_everywhere(body)", "trio", points=3, injected=3)
+    report.outcomes["cancelled"] = 3
+    report.raise_if_failed()
+    assert str(report) == (
+        "cancel_everywhere(body) on trio: 3 of 3 points, none failed (3 cancelled)"
+    )
+
+
+@every_backend
+def test_the_error_of_check_is_the_failure(backend: str) -> None:
+    """The same object, of the run that it came from."""
+    error = ValueError("out of balance")
+
+    def check() -> None:
+        raise error
+
+    report = cancel_everywhere(three_turns, backend=backend, check=check)
+    assert [failure.error for failure in report.failures] == [error] * 4
+    assert [failure.step for failure in report.failures] == [None, 1, 2, 3]
+
+
+@every_backend
+def test_what_the_body_raises_by_itself(backend: str) -> None:
+    """It fails the run without a cancellation already, unless it is allowed."""
+
+    async def body() -> None:
+        await ka.checkpoint()
+        raise LookupError("nothing there")
+
+    report = cancel_everywhere(body, backend=backend)
+    assert [failure.step for failure in report.failures] == [None]
+    assert "undisturbed: LookupError: nothing there" in str(report)
+    cancel_everywhere(body, backend=backend, raises=LookupError).raise_if_failed()
+
+
+@every_backend
+def test_an_offload_may_return_although_cancelled(backend: str) -> None:
+    """Its result came late, and what was done must be known: this is no swallowing."""
+
+    async def body() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(ka.offload, int)
+            await ka.checkpoint()
+
+    cancel_everywhere(body, backend=backend).raise_if_failed()
+
+
+@every_backend
+def test_hung_runs_end_it(backend: str) -> None:
+    """A run that waits for ever behind a shield is given up; after three of them, all is."""
+
+    async def body() -> None:
+        try:
+            await three_turns()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await ka.Event().wait()
+            raise
+
+    report = cancel_everywhere(body, backend=backend, patience=0.2)
+    assert report.outcomes == {"hung": 3}
+    assert "stopped early: 3 runs were hung" in str(report)
+    assert all(re.search("deadlock|hung", str(failure)) for failure in report.failures)
+
+
+# --- around it -------------------------------------------------------------------------
+
+
+@every_backend
+def test_nothing_is_left_of_it(backend: str) -> None:
+    """No thread, no frozen objects, and the filters of warnings as they were."""
+    threads, filters = threading.active_count(), [*warnings.filters]
+    cancel_everywhere(three_turns, backend=backend)
+    assert threading.active_count() == threads
+    assert [*warnings.filters] == filters
+    assert gc.get_freeze_count() == 0
+
+
+@every_backend
+def test_warnings_of_the_body_come_out_once(backend: str) -> None:
+    """However many runs there were; those that the report tells of do not."""
+
+    async def body() -> None:
+        warnings.warn("old name", DeprecationWarning, stacklevel=1)
+        anyio.create_memory_object_stream[int]()
+        await three_turns()
+
+    with pytest.warns(DeprecationWarning, match="old name") as caught:
+        report = cancel_everywhere(body, backend=backend)
+    assert len(caught) == 1
+    assert "left behind: stream" in str(report)
+
+
+@every_backend
+def test_a_point_costs_little(backend: str) -> None:
+    """At most 2 ms of processor time for a trivial body; twice that where all is slow."""
+    cancel_everywhere(three_turns, backend=backend)
+    costs: list[float] = []
+    for _ in range(5):
+        started = time.process_time()
+        report = cancel_everywhere(three_turns, backend=backend)
+        costs.append((time.process_time() - started) / (report.injected + 1))
+    print(f"{min(costs) * 1000:.2f} ms a point on {backend}")
+    assert min(costs) < 0.004
+
+
+# --- arguments -------------------------------------------------------------------------
+
+
+async def test_inside_a_loop_it_says_so() -> None:
+    """It starts loops of its own."""
+    with pytest.raises(
+        RuntimeError,
+        match=r"^cancel_everywhere\(three_turns\) inside a running (asyncio|trio) loop; it "
+        r"starts loops of its own, so call it from an ordinary function$",
+    ):
+        cancel_everywhere(three_turns)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"body": 3}, TypeError, "takes an async function, not 3"),
+        ({"body": lambda: 3}, TypeError, "takes an async function, and .* returned 3"),
+        ({"mode": "thrice"}, ValueError, "mode must be one of 'once', 'twice'"),
+        ({"mode": "native", "backend": "trio"}, ValueError, "which trio does not have"),
+        ({"watch": 3}, TypeError, r"watch takes a list, not 3; write watch=\[lock\]"),
+        ({"watch": [3]}, TypeError, "watch takes locks, semaphores, conditions"),
+        ({"task": "x"}, ValueError, "no task called 'x' has taken a step; there were "),
+        ({"backend": "curio"}, ValueError, "backend='curio' is no backend"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    """Each is refused with what to write instead."""
+    body = arguments.pop("body", three_turns)
+    with pytest.raises(error, match=says):
+        report = cancel_everywhere(body, **{"backend": "asyncio", **arguments})
+        report.raise_if_failed()
+        raise report.failures[0].error
+
+
+def test_a_body_that_never_waits() -> None:
+    """There is no point at which it could be cancelled."""
+
+    async def body() -> None:
+        pass
+
+    with pytest.raises(ValueError, match="it never waits, so it cannot be cancelled"):
+        cancel_everywhere(body, backend="asyncio")
