@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +20,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Async tests need no mark of their own."""
+    """Async tests need no mark of their own; KINGDOM_TEST_QUICK=1 leaves out the slow ones."""
     for item in items:
+        if os.environ.get("KINGDOM_TEST_QUICK") == "1" and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow, and KINGDOM_TEST_QUICK=1"))
         if isinstance(item, pytest.Function) and "anyio_backend" in item.fixturenames:
             item.add_marker(pytest.mark.anyio)
 

@@ -86,7 +86,13 @@ async def test_warns_where_another_backend_runs(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("BACKEND", "tokio"), ("TRACE", "on"), ("WATCHDOG", "soon"), ("CONTROL", "on"), ("THREADS", "0")],
+    [
+        ("BACKEND", "tokio"),
+        ("TRACE", "on"),
+        ("WATCHDOG", "soon"),
+        ("CONTROL", "on"),
+        ("THREADS", "0"),
+    ],
 )
 async def test_refuses_what_run_refuses(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import kingdom_async
@@ -112,27 +113,46 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     },
     {"_run": set()},
     {"__init__": set()},
-    {  # testing, which stands on all of it
+    {  # testing, which stands on all of it: what is private elsewhere, and small parts
         "testing/_internals": set(),
+        "testing/_internals_faults": {"testing/_internals"},
+        "testing/_internals_leaks": {"testing/_internals"},
         "testing/_internals_pytest": {"testing/_internals"},
-        "testing/idle": {"testing/_internals_faults"},
-        "testing/walk": {"testing/_internals"},
-        "testing/asyncio_clock": {"testing/_internals", "testing/idle", "testing/walk"},
-        "testing/trio_clock": {"testing/_internals", "testing/idle", "testing/walk"},
-        "testing/clock": {
-            "testing/_internals",
-            "testing/asyncio_clock",
-            "testing/idle",
-            "testing/trio_clock",
-        },
-    },
-    {  # what the pytest plugin is made of
-        "testing/options": set(),
+        "testing/_internals_schedules": {"testing/_internals"},
+        "testing/cleanups": set(),
+        "testing/coroutines": set(),
         "testing/last_records": set(),
-        "testing/guard": set(),
-        "testing/between": {"testing/guard"},
-        "testing/around": {"testing/between", "testing/guard", "testing/last_records"},
+        "testing/left": set(),
+        "testing/options": set(),
+        "testing/patience": set(),
+        "testing/reports": set(),
+        "testing/steps": set(),
+        "testing/walk": {"testing/_internals"},
     },
+    {
+        "testing/births": set(),
+        "testing/held": set(),
+        "testing/idle": set(),
+        "testing/orders": set(),
+    },
+    {
+        "testing/asyncio_clock": set(),
+        "testing/guard": set(),
+        "testing/injection": set(),
+        "testing/leaks": set(),
+        "testing/strategies": set(),
+        "testing/trio_clock": set(),
+    },
+    {
+        "testing/between": set(),
+        "testing/clock": set(),
+    },
+    {
+        "testing/around": set(),
+        "testing/schedules": set(),
+    },
+    {"testing/one_run": set()},
+    {"testing/faults": set()},
     {"testing/__init__": set()},
     {"pytest_plugin": set()},
     {  # users of the public names, like any other
@@ -150,6 +170,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
 LEVEL = {name: number for number, level in enumerate(LEVELS) for name in level}
 
 
+@cache
 def files() -> dict[str, Path]:
     return {
         path.relative_to(SOURCE).with_suffix("").as_posix(): path
@@ -157,6 +178,7 @@ def files() -> dict[str, Path]:
     }
 
 
+@cache
 def imports_of(name: str, path: Path) -> set[str]:
     """The files of this package that a file imports, wherever in it."""
     package = ["kingdom_async", *name.split("/")[:-1]]

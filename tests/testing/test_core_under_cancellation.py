@@ -17,6 +17,8 @@ from support.backends import REAL, chosen
 
 from .core_scenes import MODES, NOT_ASKED, SCENES, THREADED, Scene
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from kingdom_async.testing.injection import Mode
 

@@ -22,6 +22,8 @@ filterwarnings = error
 _HEAD = """
 import anyio, pytest, time
 import kingdom_async as ka
+
+pytestmark = pytest.mark.slow
 """
 _BACKENDS = 3 if find_spec("uvloop") else 2
 _VIRTUAL = 2

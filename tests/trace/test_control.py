@@ -506,6 +506,7 @@ async def test_tasks_with_lints_come_first() -> None:
             group.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_ten_thousand_tasks_are_told_of_in_a_few_rows() -> None:
     """The answer stays small."""
     with trace.recording():

@@ -196,6 +196,7 @@ def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_worker_process_writes_a_file_of_its_own(tmp_path: Path, backend: str) -> None:
     """It has the same environment, and may run a loop itself."""
     done = run(tmp_path, "pools", backend, "life:run.trace")
@@ -273,6 +274,7 @@ async def test_tracing_that_cannot_begin_is_said_once(
     ]
 
 
+@pytest.mark.slow
 def test_the_demo_is_drawn(tmp_path: Path, backend: str) -> None:
     """``KINGDOM_ASYNC_TRACE=steps:out.html kingdom-async demo``."""
     for number in range(30):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.abc
@@ -12,9 +11,13 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import TaskRecord
 from support.backends import REAL, chosen
 from support.turns import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kingdom_async.trace import TaskRecord
 
 Level = Literal["life", "steps"]
 levels = pytest.mark.parametrize("level", ["life", "steps"])

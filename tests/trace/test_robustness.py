@@ -660,6 +660,7 @@ async def test_a_huge_name(level: Level) -> None:
     assert len(recording.snapshot().to_json()) < 50_000
 
 
+@pytest.mark.slow
 @levels
 async def test_ten_thousand_tasks_that_end_at_once(level: Level) -> None:
     """All are counted; those that there is no room for are counted as dropped."""

@@ -314,6 +314,7 @@ def test_arguments_that_are_wrong(arguments: dict[str, Any], sentence: str) -> N
 # --- a thousand times ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @levels
 async def test_on_and_off_a_thousand_times(level: Level) -> None:
     """Nothing is left behind, in the process, in the loop or in memory."""
