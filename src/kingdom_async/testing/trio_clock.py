@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
-
-import trio
-from trio.testing import MockClock
 
 from .._outside import executor_calls
 from ..trace.instrument import TrioLoop
@@ -19,13 +16,21 @@ from . import _internals
 from .idle import Idle, Outside, Rest, Then
 from .walk import process_calls, stacks
 
+if TYPE_CHECKING:
+    import trio
+
 _steered: WeakKeyDictionary[trio.abc.Clock, TrioClock] = WeakKeyDictionary()
 
 
-class TrioClock(trio.abc.Instrument):
-    """Steers a `MockClock`, and counts the threads of the run that it is the clock of."""
+class TrioClock:
+    """Steers a `MockClock`, and counts the threads of the run that it is the clock of.
+
+    For that it is an Instrument of trio's, which looks for the hooks by their names.
+    """
 
     def __init__(self, idle: Idle | None = None) -> None:
+        from trio.testing import MockClock
+
         _internals.need(_internals.TRIO_CLOCK)
         self.idle = idle or Idle()
         self.idle.last_resort = _cancel_all
@@ -74,6 +79,8 @@ class TrioClock(trio.abc.Instrument):
             self.idle.say_so(self._outside)
 
     def _look_outside(self) -> Outside:
+        import trio
+
         calls = self._threads
         if calls:
             calls -= sum(
@@ -90,12 +97,16 @@ class TrioClock(trio.abc.Instrument):
 
 def idle_here() -> Idle | None:
     """Who decides in the run that the caller is in; None on another clock."""
+    import trio
+
     steered = _steered.get(trio.lowlevel.current_clock())
     return None if steered is None else steered.idle
 
 
 def _files() -> int:
     """Tasks that wait for a file, besides trio's own that waits for other threads."""
+    import trio
+
     waits: Any = trio.lowlevel.current_statistics().io_statistics
     if waits.backend == "epoll":
         return int(waits.tasks_waiting_read + waits.tasks_waiting_write) - 1
@@ -104,6 +115,8 @@ def _files() -> int:
 
 def _cancel_all() -> None:
     """trio must not see an error here; so the program's main task is cancelled."""
+    import trio
+
     root = trio.lowlevel.current_root_task()
     for nursery in root.child_nurseries if root is not None else ():
         nursery.cancel_scope.cancel()
