@@ -265,7 +265,10 @@ async def wrong_order_of_shutdown(is_mended: bool) -> object:
             await (writer.wait() if is_mended else later(8))
             database_is_open = False
 
-    await work()
+    try:
+        await work()
+    finally:
+        queue.drain()
     return rows
 
 

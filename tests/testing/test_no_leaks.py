@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
+from functools import partial
 from typing import Any
 
 import anyio
@@ -94,10 +94,18 @@ async def thread(garden: Garden) -> None:
 
 @planted("thread", "")
 async def abandoned_call(garden: Garden) -> None:
-    with anyio.move_on_after(0):
-        await anyio.to_thread.run_sync(time.sleep, 0.3, abandon_on_cancel=True)
-    with anyio.move_on_after(0.01):
-        await anyio.to_thread.run_sync(time.sleep, 0.3, abandon_on_cancel=True)
+    has_begun, may_end = threading.Event(), threading.Event()
+    garden.after.callback(may_end.set)
+
+    def work() -> None:
+        has_begun.set()
+        may_end.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True))
+        while not has_begun.is_set():
+            await ka.checkpoint()
+        group.cancel_scope.cancel()
 
 
 @planted("pool", "ThreadPoolExecutor")

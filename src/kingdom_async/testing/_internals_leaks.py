@@ -149,7 +149,7 @@ def is_idle(thread: threading.Thread, stack: list[FrameType]) -> bool:
         if name == "_feed" and frame.f_code.co_filename.endswith("queues.py"):
             return True  # it serves a pool of processes
         if name == "_work":
-            return _is_idle_on_trio(thread)
+            return thread in idle_on_trio()
     return False
 
 
@@ -157,12 +157,13 @@ def _runs_pool(frame: FrameType) -> bool:
     return "work_queue" in frame.f_code.co_varnames
 
 
-def _is_idle_on_trio(thread: threading.Thread) -> bool:
+def idle_on_trio() -> set[threading.Thread]:
+    """The worker threads of trio's that have nothing to do."""
     if "trio" not in sys.modules:
-        return False
+        return set()
     from trio._core._thread_cache import THREAD_CACHE
 
-    return any(worker._thread is thread for worker in [*THREAD_CACHE._idle_workers])
+    return {worker._thread for worker in [*THREAD_CACHE._idle_workers]}
 
 
 @_check(NO_LEAKS)

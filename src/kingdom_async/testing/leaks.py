@@ -100,7 +100,9 @@ class Watch:
 
     def begin(self) -> None:
         self._tasks: WeakSet[Any] = WeakSet(task.native for task in self._loop.tasks())
-        self._threads = WeakSet(threading.enumerate())
+        # trio's workers are shared by all runs: one that is idle now may yet be used.
+        idle = _internals_leaks.idle_on_trio()
+        self._threads = WeakSet(each for each in threading.enumerate() if each not in idle)
         self._promotions = _promotions()
         if sys.get_coroutine_origin_tracking_depth():  # else none is made like that outside
             _known.update(_untouched(None))
