@@ -48,7 +48,8 @@ _NO_LEAK = (
     "queue ",
     "task 'AnyIO process pool shutdown task'",
     "task 'anyio._backends._trio._shutdown_process_pool'",
-    "thread 'waitpid-",
+    "thread 'waitpid-",  # Python 3.10
+    "thread 'asyncio-waitpid-",  # Python 3.11
 )
 
 
