@@ -91,7 +91,7 @@ def test_queues_and_races_under_schedules(name: str, seed: int, backend: str) ->
 
 
 @every_backend
-@pytest.mark.parametrize("name", [name for name in SCENES if name.startswith("queue_")])
+@pytest.mark.parametrize("name", [name for name in SCENES if name.startswith("queue")])
 def test_a_queue_with_one_task_gone(name: str, backend: str) -> None:
     """A producer or a consumer that is cancelled alone loses nothing of the others."""
     if name in ("queue_join", "queue_as_a_block"):
