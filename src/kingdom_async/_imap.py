@@ -21,7 +21,7 @@ from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
 from ._arguments import check_count
-from ._crew import Crew
+from ._crew import Crew, Delivery
 from ._failures import log_failure, task_cancelled
 from ._groups import TaskGroup
 from ._limits import RateLimit  # noqa: TC001  # for who asks for our type hints
@@ -154,7 +154,8 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         super().__init__(*args)
         self.has_run: bool = False
         self._has_ended = False
-        self.delivery = self._results = results
+        self._results = results
+        self.delivery: Delivery = results
         self._window = Window[T](2 * int(self._limit))
         self._breakages: deque[Exception] = deque()
         self._left_of_turn = _TURN

@@ -348,6 +348,15 @@ async def test_a_warning_that_the_block_looks_for_is_no_leak() -> None:
             nothing()
 
 
+async def test_a_call_left_in_a_worker_of_before_is_found(after: ExitStack) -> None:
+    """trio's worker threads serve all runs; the thread was there, the call was not."""
+    await anyio.to_thread.run_sync(int)  # now there is one that is idle
+    with pytest.raises(LeakError) as caught:
+        async with no_leaks(grace=0.05):
+            await abandoned_call(Garden(None, after))
+    assert "thread" in {leak.kind for leak in caught.value.leaks}
+
+
 async def test_an_error_of_the_block_is_not_replaced() -> None:
     """What is left then is the error's doing."""
     stream = None

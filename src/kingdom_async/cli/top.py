@@ -43,7 +43,7 @@ class Asked(Protocol):
 class Top(App[None]):
     """Asks *control* every *interval* seconds, and shows the answer."""
 
-    CSS = """
+    CSS: ClassVar[str] = """
     #headline, #status { height: 1; }
     #headline { background: $panel; }
     DataTable { scrollbar-size-horizontal: 0; scrollbar-size-vertical: 1; }
@@ -66,8 +66,8 @@ class Top(App[None]):
         Binding("r", "record", "Record on/off"),
         Binding("escape", "leave_filter", "All tasks", show=False),
     ]
-    ENABLE_COMMAND_PALETTE = False
-    TITLE = "kingdom-async trace top"
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
+    TITLE: str | None = "kingdom-async trace top"
 
     def __init__(self, control: Asked, *, interval: float = 1.0) -> None:
         super().__init__()

@@ -50,13 +50,13 @@ class Around:
         self.between = between
         self.timeout = timeout
         self.trace = trace
-        self.wants_virtual = "virtual_clock" in names_of(item)
-        self.wants_no_leaks = "no_leaks" in names_of(item)
-        self.idle = Idle()
+        self.wants_virtual: bool = "virtual_clock" in names_of(item)
+        self.wants_no_leaks: bool = "no_leaks" in names_of(item)
+        self.idle: Idle = Idle()
         self.phase: Phase | None = None
         #: The async fixtures of the test that live longer than it does. Asked for now: while
         #: one is set up it does not look async, as anyio's plugin has wrapped it.
-        self.wide = _wide_fixtures(item)
+        self.wide: list[str] = _wide_fixtures(item)
         #: False until the test function runs in a loop.
         self.has_begun = False
         self.sections: list[tuple[str, str]] = []

@@ -32,7 +32,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop whose clock stands still while a task runs, and jumps when every task waits."""
 
     def __init__(self, idle: Idle | None = None) -> None:
-        self.idle = idle or Idle()
+        self.idle: Idle = idle or Idle()
         self._at = 0.0
         self._out: set[Future[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None

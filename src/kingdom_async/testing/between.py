@@ -27,13 +27,14 @@ class Between:
     def __init__(self) -> None:
         self._shield: CancelScope | None = None
         #: How many async generator fixtures wait at their ``yield``.
-        self.open = 0
+        self.open: int = 0
         #: Setup, call or teardown, where it has to end in time.
         self.phase: Phase | None = None
 
     def reset(self) -> None:
         """There is a new runner, and whatever was open is gone with the old one."""
-        self._shield, self.open = None, 0
+        self._shield = None
+        self.open = 0
 
     def wake(self) -> None:
         """The runner's task begins with some work; from here on it may be cancelled."""

@@ -64,7 +64,7 @@ class Births:
         self.dropped: list[tuple[Kind, str, str]] = []
         #: Coroutines that were dropped; who records the warning keeps them alive, though.
         self.warned: set[int] = set()
-        self.recorder = _internals_leaks.who_records_warnings()
+        self.recorder: Any = _internals_leaks.who_records_warnings()
 
     @property
     def is_here(self) -> bool:

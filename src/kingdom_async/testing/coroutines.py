@@ -31,10 +31,10 @@ class Observed(Coroutine[Any, Any, Any]):
         #: It belongs to the body that is looked at.
         self.counts = False
         #: A cancellation whose text has the marker was thrown in, where that should end it.
-        self.was_cancelled = False
+        self.was_cancelled: bool = False
         #: It has ended, and not with an error.
-        self.has_returned = False
-        self.has_ended = False
+        self.has_returned: bool = False
+        self.has_ended: bool = False
         #: Thrown in at the next step, whatever else was to be.
         self.instead: BaseException | None = None
         #: Called then.

@@ -21,7 +21,7 @@ from ._internals_faults import open_all_shields
 if TYPE_CHECKING:
     from ..trace.loops import Loop
 
-logger = logging.getLogger("kingdom_async.testing")
+logger: logging.Logger = logging.getLogger("kingdom_async.testing")
 
 #: Real seconds for which a socket that a task waits on may still have something to say.
 GRACE = 0.02

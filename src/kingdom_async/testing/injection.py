@@ -19,7 +19,7 @@ from .. import _offload
 from ..trace.stacks import frames, is_library, lines, links
 from . import _internals_faults
 from .coroutines import Observed
-from .steps import Watcher
+from .steps import Pick, Watcher
 
 if TYPE_CHECKING:
     from .steps import Task
@@ -55,22 +55,22 @@ class Injector(Watcher):
         if plan.seed is not None:
             from .orders import order_of
 
-            self.pick = order_of(plan.seed).pick
+            self.pick: Pick = order_of(plan.seed).pick
         self._most_steps = _MOST_STEPS + 20 * points
         self._steps_since = 0
         #: In the text of each cancellation that is ours.
-        self.marker = f"cancel_everywhere, step {at}"
-        self.error = InjectedError(f"injected at step {at}")
+        self.marker: str = f"cancel_everywhere, step {at}"
+        self.error: InjectedError = InjectedError(f"injected at step {at}")
         #: How many steps there were that count.
-        self.count = 0
+        self.count: int = 0
         #: All steps; it stands still where nothing happens any more.
-        self.turns = 0
+        self.turns: int = 0
         self.names: set[str] = set()
-        self.struck = False
+        self.struck: bool = False
         #: It had taken no notice after very many steps, and was abandoned.
-        self.goes_on = False
+        self.goes_on: bool = False
         #: Where the task was that had taken the step.
-        self.place = ""
+        self.place: str = ""
         #: Why nothing could be done there, though the step came.
         self.refusal: str | None = None
         #: The handle of the one task that was cancelled.
@@ -86,7 +86,7 @@ class Injector(Watcher):
         """The body starts here, in the task that calls: await what is returned."""
         self._scope, self._outer = scope, outer
         self._main = _native_task()
-        self.body = Observed(body, self.marker, waits_for_outcome)
+        self.body: Observed = Observed(body, self.marker, waits_for_outcome)
         self._see(self._main, self.body)
         self._active = True
         return self.body

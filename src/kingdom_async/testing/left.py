@@ -45,7 +45,7 @@ class LeakError(AssertionError):
     """
 
     def __init__(self, leaks: Collection[Leak]) -> None:
-        self.leaks = tuple(leaks)
+        self.leaks: tuple[Leak, ...] = tuple(leaks)
         things = "1 thing is" if len(self.leaks) == 1 else f"{len(self.leaks)} things are"
         kinds = dict.fromkeys(leak.kind for leak in self.leaks)
         super().__init__(

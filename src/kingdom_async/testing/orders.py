@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from .steps import Watcher
+from .steps import Pick, Watcher
 
 #: A step, by its number, and how many chances to run it lets pass.
 Delay = tuple[int, int]
@@ -222,4 +222,4 @@ class Scheduled(Watcher):
     """Has the tasks of a run take their steps in that order; asyncio asks it by itself."""
 
     def __init__(self, order: Order) -> None:
-        self.pick = order.pick
+        self.pick: Pick = order.pick

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from .._backend import anyio_backend
 
@@ -35,13 +35,17 @@ class Step(NamedTuple):
     context: Context | None
 
 
+#: Which of the steps that are due is taken; None for none in this turn.
+Pick: TypeAlias = "Callable[[list[Step]], int | None]"
+
+
 class Watcher:
     """Who is told of steps; override what you want to hear of. Nothing here may raise."""
 
     #: Set it to be asked, on asyncio, which of the steps that are due is taken next: its place
     #: in the list, or None for none of them before the loop's next turn. The order of
     #: everything that is not a task's step stays as it is.
-    pick: Callable[[list[Step]], int | None] | None = None
+    pick: Pick | None = None
 
     def wrapped(self, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
         """A task is made of *coro*; what is returned runs in its place. asyncio only."""

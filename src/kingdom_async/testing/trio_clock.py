@@ -32,9 +32,9 @@ class TrioClock:
         from trio.testing import MockClock
 
         _internals.need(_internals.TRIO_CLOCK)
-        self.idle = idle or Idle()
+        self.idle: Idle = idle or Idle()
         self.idle.last_resort = _cancel_all
-        self.clock = MockClock()
+        self.clock: trio.testing.MockClock = MockClock()
         _steered[self.clock] = self
         self._threads = 0
         self._due = math.inf

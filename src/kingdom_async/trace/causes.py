@@ -45,10 +45,10 @@ class Deadline:
         instruction: int,
     ) -> None:
         self.scope: CancelScope | _Left = scope
-        self.seconds = seconds
-        self.reason = reason
-        self.code = code
-        self.instruction = instruction
+        self.seconds: float = seconds
+        self.reason: str | None = reason
+        self.code: CodeType | None = code
+        self.instruction: int = instruction
 
     def left(self) -> None:
         """The block is left: only whether time had run out is still asked for."""

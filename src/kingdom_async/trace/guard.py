@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-logger = logging.getLogger("kingdom_async.trace")
+logger: logging.Logger = logging.getLogger("kingdom_async.trace")
 
 #: Where it went wrong already, as the names of functions.
 _reported: set[str] = set()

@@ -331,7 +331,7 @@ class Hub:
 
 
 #: The one hub of the process.
-hub = Hub()
+hub: Hub = Hub()
 
 
 def current_loop() -> Loop:

@@ -39,10 +39,10 @@ class TrioLoop:
     can_see_steps = True
 
     def __init__(self) -> None:
-        self.thread = get_ident()
-        self.root = trio.lowlevel.current_root_task()
+        self.thread: int = get_ident()
+        self.root: Task | None = trio.lowlevel.current_root_task()
         self._token = trio.lowlevel.current_trio_token()
-        self.current_task = trio.lowlevel.current_task
+        self.current_task: Callable[[], object] = trio.lowlevel.current_task
         #: By ``id``: tasks that a cancellation was delivered to.
         self.cancelled: set[int] = set()
 
@@ -134,8 +134,7 @@ class _Watching(trio.abc.Instrument):
                 loop.cancelled.discard(id(task))
 
         # As attributes they cost less than as methods.
-        self.task_spawned = task_spawned  # type: ignore[method-assign]
-        self.task_exited = task_exited  # type: ignore[method-assign]
+        self.__dict__.update(task_spawned=task_spawned, task_exited=task_exited)
 
     @guarded
     def _meet(self, task: Task) -> None:
@@ -180,8 +179,7 @@ class _Watching(trio.abc.Instrument):
                     recorder.stepped_long(current.serial, held)
                 current = None
 
-        self.before_task_step = before_task_step  # type: ignore[method-assign]
-        self.before_io_wait = before_io_wait  # type: ignore[method-assign]
+        self.__dict__.update(before_task_step=before_task_step, before_io_wait=before_io_wait)
 
 
 _LIFE = ("task_spawned", "task_exited")
@@ -220,7 +218,7 @@ class LifecycleInstrument(_Watching):
         tasks: int = 4096,
         steps: int = 16384,
     ) -> None:
-        self.recording = Recording(level, tasks=tasks, steps=steps)
+        self.recording: Recording = Recording(level, tasks=tasks, steps=steps)
         # trio looks for hooks when the instrument is added, which is before the run begins.
         self._hooks = [*_LIFE, *(_STEPS if level == "steps" else ())]
         for name in self._hooks:

@@ -120,10 +120,10 @@ class AsyncioLoop:
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
-        self.thread = get_ident()
-        self.native = asyncio.get_running_loop()
-        self.can_see_steps = backend == "asyncio"
-        self.current_task = asyncio.current_task
+        self.thread: int = get_ident()
+        self.native: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.can_see_steps: bool = backend == "asyncio"
+        self.current_task: Callable[[], object] = asyncio.current_task
 
     def identify(self) -> int:
         try:
@@ -152,7 +152,7 @@ class AsyncioLoop:
         self.native.call_soon_threadsafe(func)
 
     #: asyncio counts the cancellations that nobody took note of, on 3.11 and later.
-    has_swallowed = staticmethod(_is_cancelling)
+    has_swallowed: Callable[[], bool] = staticmethod(_is_cancelling)
 
     def runs(self) -> bool:
         return self.native.is_running()

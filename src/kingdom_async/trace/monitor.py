@@ -102,6 +102,6 @@ def _first(pair: tuple[float, Job]) -> float:
 
 
 #: The one of the process; a forked child has none of its threads.
-monitor = Monitor()
+monitor: Monitor = Monitor()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=monitor.__init__)  # type: ignore[misc]

@@ -21,7 +21,7 @@ from anyio import get_cancelled_exc_class
 from .._failures import without
 from .._given import close_unstarted
 from .causes import Deadline, cause_of
-from .children import make_child, make_wrapped
+from .children import Child, Wrapped, make_child, make_wrapped
 from .guard import guarded
 from .places import outside, spawner
 from .records import now
@@ -91,7 +91,7 @@ class Recorder:
         self.has_steps = has_steps
         self.thresholds = thresholds
         self.suspect = suspect
-        self.failures = [] if failures is None else failures
+        self.failures: list[Callable[[TaskRecord], None]] = [] if failures is None else failures
         #: The serial of the task that is being spawned, for what sees the native task.
         self.expected: int | None = None
         #: The ``id`` of the native task that was ours from some point on.
@@ -102,9 +102,9 @@ class Recorder:
         self._followed: dict[int, Callable[[], object]] = {}
         self._thread = loop.thread
         #: What runs in place of a coroutine, in a task that `spawning` has counted.
-        self.child = make_child(self)
+        self.child: Child = make_child(self)
         #: The two in one, for a task that is about to be spawned.
-        self.wrapped = make_wrapped(self)
+        self.wrapped: Wrapped = make_wrapped(self)
 
     # --- tasks of the core -------------------------------------------------------------
 

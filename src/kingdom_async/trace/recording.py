@@ -51,7 +51,7 @@ class Recording:
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be 1 or more records to keep, not {number!r}")
         self.level: Level = level
-        self.thresholds = thresholds or Thresholds()
+        self.thresholds: Thresholds = thresholds or Thresholds()
         self._store = Store(tasks, steps)
         self._backend = ""
         self._final: Snapshot | None = None

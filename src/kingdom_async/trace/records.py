@@ -7,13 +7,14 @@ recording keeps nothing of the program alive. All times are seconds on the clock
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 Outcome: TypeAlias = Literal["running", "ok", "cancelled", "error", "unknown"]
 
 #: The one clock of every record: monotonic, and the same for all processes of a machine.
-now = time.perf_counter
+now: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True)

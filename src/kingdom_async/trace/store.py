@@ -34,13 +34,13 @@ class Block:
         host: int,
         deadlines: tuple[Any, ...],
     ) -> None:
-        self.kind = kind
-        self.code = code
-        self.instruction = instruction
+        self.kind: str = kind
+        self.code: CodeType | None = code
+        self.instruction: int = instruction
         #: ``id`` of the task that holds it open; 0 if that is not known.
-        self.host = host
+        self.host: int = host
         #: Those of the host that were in force when the group was opened.
-        self.deadlines = deadlines
+        self.deadlines: tuple[Any, ...] = deadlines
         #: Why its tasks are cancelled, once they are.
         self.cause: str | None = None
         #: The group itself, weakly.
@@ -85,9 +85,9 @@ class Account:
     __slots__ = ("busy", "serial", "steps")
 
     def __init__(self, serial: int | None) -> None:
-        self.serial = serial
-        self.busy = 0.0
-        self.steps = 0
+        self.serial: int | None = serial
+        self.busy: float = 0.0
+        self.steps: int = 0
 
     def copy(self) -> Account:
         """The same numbers, which stay as they are."""
@@ -105,11 +105,11 @@ class Store:
     """
 
     def __init__(self, tasks: int = 4096, steps: int = 16384) -> None:
-        self.began = now()
+        self.began: float = now()
         #: How many tasks there were so far; the next one's serial.
-        self.spawned = 0
+        self.spawned: int = 0
         #: How many of these could not be spawned after all.
-        self.never = 0
+        self.never: int = 0
         #: The ``id`` and the account of the task that ended last, and when it did: its last
         #: step is under way.
         self.last_ended: tuple[int, Account | None, float] = (0, None, 0.0)
@@ -122,12 +122,12 @@ class Store:
         self.accounts: dict[int, Account] = {}
         self.ended: deque[tuple[Any, ...]] = deque(maxlen=tasks)
         self.steps: deque[tuple[float, float, int | None]] = deque(maxlen=steps)
-        self.all_steps = 0
+        self.all_steps: int = 0
         self.open_spans: dict[int, Span] = {}
         self.spans: deque[Span] = deque(maxlen=steps)
-        self.all_spans = 0
+        self.all_spans: int = 0
         self.lints: deque[Lint] = deque(maxlen=_LINTS)
-        self.all_lints = 0
+        self.all_lints: int = 0
         self.lags: deque[Lag] = deque(maxlen=_LAGS)
 
     # --- writing -----------------------------------------------------------------------

@@ -66,8 +66,8 @@ class Waits:
         checkpoints = [code for code in map(_code, _CHECKPOINTS) if code is not None]
         # Hashing a code object takes long: its id stands for it, so it is kept alive.
         self._kept = [*scarce, *checkpoints]
-        self.scarce = {id(code): what for code, what in scarce}
-        self.checkpoints = {id(code) for code in checkpoints}
+        self.scarce: dict[int, str] = {id(code): what for code, what in scarce}
+        self.checkpoints: set[int] = {id(code) for code in checkpoints}
 
 
 @lru_cache(maxsize=4)
