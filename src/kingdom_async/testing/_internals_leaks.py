@@ -17,6 +17,7 @@ from multiprocessing import queues
 from types import FrameType
 from typing import Any
 
+import anyio
 from anyio import create_memory_object_stream
 
 from ._internals import _check, _Gone, _wanted, need
@@ -149,7 +150,7 @@ def is_idle(thread: threading.Thread, stack: list[FrameType]) -> bool:
         if name == "_feed" and frame.f_code.co_filename.endswith("queues.py"):
             return True  # it serves a pool of processes
         if name == "_work":
-            return thread in idle_on_trio()
+            return thread in _idle_on_trio()
     return False
 
 
@@ -157,8 +158,18 @@ def _runs_pool(frame: FrameType) -> bool:
     return "work_queue" in frame.f_code.co_varnames
 
 
-def idle_on_trio() -> set[threading.Thread]:
-    """The worker threads of trio's that have nothing to do."""
+def idle_workers() -> set[threading.Thread]:
+    """The worker threads of anyio and trio that this loop may yet give something to do."""
+    from anyio._backends import _asyncio
+
+    try:
+        idle: set[threading.Thread] = {*_asyncio._threadpool_idle_workers.get()}
+    except (LookupError, anyio.NoEventLoopError):
+        idle = set()
+    return idle | _idle_on_trio()
+
+
+def _idle_on_trio() -> set[threading.Thread]:
     if "trio" not in sys.modules:
         return set()
     from trio._core._thread_cache import THREAD_CACHE
@@ -196,7 +207,7 @@ def _check_pools() -> None:
         raise _Gone("concurrent.futures.thread._worker's work_item")
     _wanted(process, "_ExecutorManagerThread")
     _wanted(queues.Queue, "_feed")
-    _wanted(_asyncio, "_shutdown_process_pool_on_exit")
+    _wanted(_asyncio, "_threadpool_idle_workers", "_shutdown_process_pool_on_exit")
     if "trio" in sys.modules:
         from trio._core import _thread_cache
 

@@ -55,7 +55,7 @@ class Injector(Watcher):
         if plan.seed is not None:
             from .orders import order_of
 
-            self.pick: Pick = order_of(plan.seed).pick
+            self.pick: Pick | None = order_of(plan.seed).pick
         self._most_steps = _MOST_STEPS + 20 * points
         self._steps_since = 0
         #: In the text of each cancellation that is ours.

@@ -100,8 +100,8 @@ class Watch:
 
     def begin(self) -> None:
         self._tasks: WeakSet[Any] = WeakSet(task.native for task in self._loop.tasks())
-        # trio's workers are shared by all runs: one that is idle now may yet be used.
-        idle = _internals_leaks.idle_on_trio()
+        # A worker that is idle now may be at work for the block when that is left.
+        idle = _internals_leaks.idle_workers()
         self._threads = WeakSet(each for each in threading.enumerate() if each not in idle)
         self._promotions = _promotions()
         if sys.get_coroutine_origin_tracking_depth():  # else none is made like that outside

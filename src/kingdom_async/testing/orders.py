@@ -60,11 +60,12 @@ class Order:
         """The place of the step to be taken; None if it is to be none in this turn."""
         self._choices += 1
         now, waiting = self._choices, self._waiting
+        new = [step.task for step in due if id(step.task) not in waiting]
+        if new:
+            self._meet(new, len(due))
         ripe: list[tuple[_Waiting, int]] = []
         for place, step in enumerate(due):
-            seen = waiting.get(id(step.task))
-            if seen is None:
-                seen = waiting[id(step.task)] = self._met(step.task, len(due))
+            seen = waiting[id(step.task)]
             if seen.until <= now:
                 ripe.append((seen, place))
         if not ripe:
@@ -75,13 +76,19 @@ class Order:
             self._took(chosen)
         return place
 
-    def _met(self, task: Any, others: int) -> _Waiting:
-        serial = self._serials.get(task)
-        if serial is None:
-            serial = self._serials[task] = len(self._serials)
-            self._new_task(serial)
-        chances = min(self._hold(serial, others), _MOST) if self.is_on else 0
-        return _Waiting(serial, self._choices, self._choices + chances)
+    def _meet(self, tasks: list[Any], others: int) -> None:
+        """Those are due since the last choice."""
+        for (
+            task
+        ) in tasks:  # which are made one after the other, so their order is the program's
+            if task not in self._serials:
+                serial = self._serials[task] = len(self._serials)
+                self._new_task(serial)
+        # A cancellation reaches tasks in the order of their addresses.
+        for task in sorted(tasks, key=self._serials.__getitem__) if len(tasks) > 1 else tasks:
+            serial = self._serials[task]
+            chances = min(self._hold(serial, others), _MOST) if self.is_on else 0
+            self._waiting[id(task)] = _Waiting(serial, self._choices, self._choices + chances)
 
     def _one_of(self, ripe: list[tuple[_Waiting, int]]) -> tuple[_Waiting, int]:
         eldest = min(ripe, key=_age)
@@ -222,4 +229,4 @@ class Scheduled(Watcher):
     """Has the tasks of a run take their steps in that order; asyncio asks it by itself."""
 
     def __init__(self, order: Order) -> None:
-        self.pick: Pick = order.pick
+        self.pick: Pick | None = order.pick

@@ -134,7 +134,7 @@ class _Watching(trio.abc.Instrument):
                 loop.cancelled.discard(id(task))
 
         # As attributes they cost less than as methods.
-        self.__dict__.update(task_spawned=task_spawned, task_exited=task_exited)
+        vars(self).update(task_spawned=task_spawned, task_exited=task_exited)
 
     @guarded
     def _meet(self, task: Task) -> None:
@@ -179,7 +179,7 @@ class _Watching(trio.abc.Instrument):
                     recorder.stepped_long(current.serial, held)
                 current = None
 
-        self.__dict__.update(before_task_step=before_task_step, before_io_wait=before_io_wait)
+        vars(self).update(before_task_step=before_task_step, before_io_wait=before_io_wait)
 
 
 _LIFE = ("task_spawned", "task_exited")

@@ -151,8 +151,8 @@ class AsyncioLoop:
     def call(self, func: Callable[[], object]) -> None:
         self.native.call_soon_threadsafe(func)
 
-    #: asyncio counts the cancellations that nobody took note of, on 3.11 and later.
-    has_swallowed: Callable[[], bool] = staticmethod(_is_cancelling)
+    def has_swallowed(self) -> bool:
+        return _is_cancelling()
 
     def runs(self) -> bool:
         return self.native.is_running()
