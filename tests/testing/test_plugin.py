@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow
 
 _CONFTEST = """
 from kingdom_async.pytest_plugin import every_backend
@@ -22,8 +23,6 @@ filterwarnings = error
 _HEAD = """
 import anyio, pytest, time
 import kingdom_async as ka
-
-pytestmark = pytest.mark.slow
 """
 _BACKENDS = 3 if find_spec("uvloop") else 2
 _VIRTUAL = 2
