@@ -20,12 +20,22 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Async tests need no mark of their own; KINGDOM_TEST_QUICK=1 leaves out the slow ones."""
+    """Async tests need no mark of their own; KINGDOM_TEST_QUICK leaves some tests out."""
     for item in items:
-        if os.environ.get("KINGDOM_TEST_QUICK") == "1" and item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow, and KINGDOM_TEST_QUICK=1"))
+        if _is_left_out(item):
+            item.add_marker(pytest.mark.skip(reason=f"KINGDOM_TEST_QUICK={_QUICK}"))
         if isinstance(item, pytest.Function) and "anyio_backend" in item.fixturenames:
             item.add_marker(pytest.mark.anyio)
+
+
+#: "1" leaves out the slow tests, "core" those of tracing and of the testing tools as well.
+_QUICK = os.environ.get("KINGDOM_TEST_QUICK", "")
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    if _QUICK == "core" and item.path.parent.name in ("trace", "testing"):
+        return True
+    return _QUICK in ("1", "core") and item.get_closest_marker("slow") is not None
 
 
 @pytest.fixture(autouse=True)
