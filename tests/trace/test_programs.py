@@ -88,7 +88,10 @@ def said_by(done: subprocess.CompletedProcess[str]) -> str:
 
     And for what asyncio before 3.12.4 says of a worker that has ended.
     """
-    noise = r"^(child process pid \d+ exit status already read|[a-z-]+: (task|a callback) ).*\n"
+    noise = (
+        r"^(child process pid \d+ exit status already read|Loop .* that handles pid \d+ is closed"
+        r"|[a-z-]+: (task|a callback) ).*\n"
+    )
     return re.sub(noise, "", done.stderr, flags=re.MULTILINE)
 
 
