@@ -26,13 +26,16 @@ import kingdom_async as ka
 """
 _BACKENDS = 3 if find_spec("uvloop") else 2
 _VIRTUAL = 2
+#: pytest imports every plugin that is installed, which takes two seconds; these are enough.
+_PLUGINS = ("-p", "anyio", "-p", "kingdom_async")
 
 
 class Project:
     """A project of one file of tests."""
 
-    def __init__(self, pytester: pytest.Pytester) -> None:
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self._pytester = pytester
+        self._monkeypatch = monkeypatch
         pytester.makeconftest(_CONFTEST)
         self.ini()
 
@@ -42,18 +45,21 @@ class Project:
     def conftest(self, source: str) -> None:
         self._pytester.makeconftest(source)
 
-    def run(self, source: str, *options: str, asyncio_plugin: bool = False) -> pytest.RunResult:
+    def run(self, source: str, *options: str, plugins: str | None = "") -> pytest.RunResult:
+        """With our plugin, anyio's, and one that is named; with all there are, if None."""
         self._pytester.makepyfile(_HEAD + source)
-        if not asyncio_plugin:
-            options = ("-p", "no:asyncio", *options)
+        if plugins is not None:
+            self._monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            options = (*_PLUGINS, *(("-p", plugins) if plugins else ()), *options)
         return self._pytester.runpytest_subprocess(
             "-p", "no:cacheprovider", *options, timeout=90
         )
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> Project:
-    return Project(pytester)
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
+    return Project(pytester, monkeypatch)
 
 
 _MIXED = """
@@ -70,12 +76,15 @@ def test_ordinary():
 """
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside pytest-asyncio"])
-def test_every_backend_and_virtual_time(project: Project, beside: bool) -> None:
-    """A test runs on each backend, and on virtual time on those that have it."""
-    if beside:
+@pytest.mark.parametrize("plugins", ["", None], ids=["alone", "beside all that is installed"])
+def test_every_backend_and_virtual_time(project: Project, plugins: str | None) -> None:
+    """A test runs on each backend, and on virtual time on those that have it.
+
+    Beside pytest-asyncio as well, and where pytest itself finds our plugin.
+    """
+    if plugins is None:
         project.ini("asyncio_default_fixture_loop_scope = function")
-    result = project.run(_MIXED, "-v", asyncio_plugin=beside)
+    result = project.run(_MIXED, "-v", plugins=plugins)
     result.assert_outcomes(passed=_BACKENDS + _VIRTUAL + 1, deselected=_BACKENDS - _VIRTUAL)
     result.stdout.fnmatch_lines_random(["*test_a_year?trio-virtual? PASSED*"])
 
@@ -96,13 +105,13 @@ def test_with_pytest_asyncio_running_its_own(project: Project) -> None:
     async def test_theirs():
         assert type(asyncio.get_running_loop()).__module__.startswith("asyncio")
     """
-    result = project.run(dedent(source), asyncio_plugin=True)
+    result = project.run(dedent(source), plugins="pytest_asyncio.plugin")
     result.assert_outcomes(passed=_BACKENDS + 1)
 
 
 def test_under_xdist(project: Project) -> None:
     """Each worker has the plugin for itself."""
-    result = project.run(_MIXED, "-n", "2")
+    result = project.run(_MIXED, "-n", "2", plugins="xdist")
     result.assert_outcomes(passed=_BACKENDS + _VIRTUAL + 1)
 
 
@@ -308,19 +317,27 @@ async def test_after():
 """
 
 
+#: The guard goes from one means to the next sooner than in real use.
+_SOON = """
+from kingdom_async.testing import guard
+guard._STEP = 0.3
+"""
+
+
 def test_the_guard_ends_what_hangs(project: Project) -> None:
     """Waiting, blocking, shielded, or in a fixture: it fails, and the rest runs."""
-    result = project.run(_HANGS, "--kingdom-timeout=2", "--kingdom-backends=asyncio,trio")
+    project.conftest(f"{_CONFTEST}{_SOON}")
+    result = project.run(_HANGS, "--kingdom-timeout=1", "--kingdom-backends=asyncio,trio")
     result.assert_outcomes(passed=2 * 2, failed=3 * 2, errors=2, deselected=5 * (_BACKENDS - 2))
     result.stdout.fnmatch_lines_random(
         [
             (
-                "E*TookTooLong: test_hangs?trio? has not ended after 2 s of real time "
+                "E*TookTooLong: test_hangs?trio? has not ended after 1 s of real time "
                 "(kingdom_timeout); it is here:"
             ),
             "E*test_hangs.<locals>.inner*await ka.sleep_forever()*",
             "*time.sleep(60)*",
-            "E*the teardown of test_stuck?trio? has not ended after 2 s of real time*",
+            "E*the teardown of test_stuck?trio? has not ended after 1 s of real time*",
         ]
     )
 

@@ -9,8 +9,9 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
+from functools import cache
 from typing import Any, Literal
 from weakref import ref
 
@@ -40,15 +41,6 @@ def _nothing_reported_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "_reported", set())
     run = importlib.import_module("trio._core._run")
     monkeypatch.setattr(run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """What was there before is not looked at again in each of the collections."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # --- programs, each of which says what it does ------------------------------------------
@@ -393,6 +385,10 @@ def observed(program: Program, backend: str) -> tuple[object, list[object], list
     return result, events, warned
 
 
+#: The same without tracing, for which one run will do.
+observed_untraced = cache(observed)
+
+
 @levels
 @backends
 @programs
@@ -400,7 +396,7 @@ def test_the_same_as_untraced(
     program: Program, backend: str, level: Level, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Result, errors, order of events and warnings do not depend on tracing."""
-    untraced = observed(program, backend)
+    untraced = observed_untraced(program, backend)
     caplog.clear()
     with trace.recording(level):
         traced = observed(program, backend)
@@ -412,7 +408,7 @@ def test_the_same_as_untraced(
 @programs
 def test_the_same_under_three_recordings(program: Program, backend: str) -> None:
     """Nor on how often it is traced."""
-    untraced = observed(program, backend)
+    untraced = observed_untraced(program, backend)
     with trace.recording("steps"), trace.recording("life"), trace.recording("steps"):
         traced = observed(program, backend)
     assert traced == untraced
@@ -577,7 +573,7 @@ def test_a_tracer_that_is_broken(
         maps,
         spans,
     ]
-    untraced = [observed(program, backend) for program in some]
+    untraced = [observed_untraced(program, backend) for program in some]
     limits = trace.Thresholds(
         long_step=0, never_yielded=0, late_first_run=0, deadline_overrun=-1
     )
@@ -598,7 +594,7 @@ def test_a_tracer_that_is_broken(
 @backends
 def test_a_listener_that_raises(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     """One who listens for lints, and fails, is told of in the log, once; the lints are kept."""
-    untraced = observed(maps, backend)
+    untraced = observed_untraced(maps, backend)
 
     class Listener:
         def __call__(self, lint: object, name: object) -> None:
@@ -628,7 +624,7 @@ def test_a_log_that_raises(level: Level, backend: str, monkeypatch: pytest.Monke
     logger = logging.getLogger("kingdom_async.trace")
     logger.addHandler(handler)
     try:
-        untraced = observed(fails_in_a_group, backend)
+        untraced = observed_untraced(fails_in_a_group, backend)
         limits = trace.Thresholds(long_step=0, never_yielded=0, late_first_run=0)
         with trace.recording(level, thresholds=limits, log_errors=True):
             _break(monkeypatch, recorder, "cause_of")
