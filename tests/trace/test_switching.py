@@ -311,12 +311,12 @@ def test_arguments_that_are_wrong(arguments: dict[str, Any], sentence: str) -> N
     trace.stop()
 
 
-# --- a thousand times ------------------------------------------------------------------------
+# --- many times ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @levels
-async def test_on_and_off_a_thousand_times(level: Level) -> None:
+async def test_on_and_off_hundreds_of_times(level: Level) -> None:
     """Nothing is left behind, in the process, in the loop or in memory."""
 
     async def rounds(number: int) -> None:
@@ -333,14 +333,14 @@ async def test_on_and_off_a_thousand_times(level: Level) -> None:
         try:
             sizes: list[int] = []
             for _ in range(4):
-                await rounds(225)
+                await rounds(50)
                 gc.collect()
                 sizes.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
         foreign.set()
     # A table of the interpreter's own may grow in one of them; a leak grows in each.
-    assert min(after - before for before, after in itertools.pairwise(sizes)) < 9000
+    assert min(after - before for before, after in itertools.pairwise(sizes)) < 2000
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
         import trio
 
