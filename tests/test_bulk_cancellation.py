@@ -172,7 +172,9 @@ async def test_native_cancellation_of_the_caller_cancels_all(
         await settle(3)
         assert len(asyncio.all_tasks()) == before
     assert cancelled > 3
-    assert not caplog.records
+    # An async source may have given an item away that nobody had begun.
+    assert all("and not begun: " in record.getMessage() for record in caplog.records)
+    assert kind == "async" or not caplog.records
 
 
 @asyncio_only

@@ -53,6 +53,11 @@ async def slow_numbers(*args: int) -> AsyncIterator[int]:
         yield number
 
 
+def errors_in(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What is logged of failures; not what names an item that nobody had begun."""
+    return [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
 class ByIndex:
     """The old protocol: iterable by its items' numbers alone."""
 
@@ -470,10 +475,75 @@ async def test_a_source_that_does_not_close_is_cut_off(
                 await anext(results)
     assert scope.cancelled_caught == (way == "cancelled")
     assert cut_off == pytest.approx([10])
-    [record] = caplog.records
-    assert record.levelno == logging.ERROR
+    [record] = errors_in(caplog)
     assert "was not closed within 10 s" in record.getMessage()
     assert "stubborn" in record.getMessage()
+
+
+# --- items that nobody begins ---------------------------------------------------------
+
+
+@ways
+async def test_an_item_on_its_way_when_the_call_is_cancelled_is_named(
+    bulk: Bulk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The source, perhaps a queue, has given it away: it must not vanish without a word."""
+    queue = ka.Queue[str](5)
+    queue.put_nowait("begun")
+    begun: list[str] = []
+    with ka.CancelScope() as scope:
+
+        class Items(AsyncIterator[str]):
+            async def __anext__(self) -> str:
+                item = await queue.get()
+                if item == "pulled":
+                    scope.cancel()
+                return item
+
+        async def work(item: str) -> str:
+            begun.append(item)
+            queue.put_nowait("pulled")
+            return item
+
+        await bulk(work, Items(), limit=1)
+    assert scope.cancelled_caught
+    assert begun == ["begun"]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().endswith(
+        "work) ended early; pulled from the source and not begun: 'pulled'"
+    )
+
+
+@virtual_time
+@ways
+async def test_items_that_wait_for_their_rate_are_named_too(
+    bulk: Bulk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All that were pulled, of which the first ten by their names."""
+    begun: list[int] = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+
+    with ka.move_on_after(3.5):
+        await bulk(work, numbers(100), limit=15, rate=1)
+    assert begun == [0, 1, 2, 3]
+    [record] = caplog.records
+    assert "not begun: " in record.getMessage()
+    named, more = record.getMessage().split("not begun: ")[1].split(" and ")
+    assert len(named.split(", ")) == 10
+    assert more.endswith(" more")
+
+
+@ways
+async def test_what_a_plain_iterable_holds_is_not_named(
+    bulk: Bulk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller has it still."""
+    with ka.move_on_after(0):
+        await bulk(same, [1, 2, 3], limit=2)
+    assert not caplog.records
 
 
 # --- sources that fail ---------------------------------------------------------------
@@ -601,7 +671,7 @@ async def test_a_source_that_fails_while_it_is_closed_is_heard_of(
     caplog.clear()
     async with ka.imap(same, items(), limit=1) as results:
         await anext(results)
-    [record] = caplog.records
+    [record] = errors_in(caplog)
     assert record.getMessage() == "imap(same): an error that nobody consumed"
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], RuntimeError)

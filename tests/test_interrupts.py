@@ -221,6 +221,99 @@ def test_one_that_the_program_swallows_is_swallowed(backend: str) -> None:
     run_interrupted(twice, backend)
 
 
+def test_strikes_where_the_program_waits(backend: str) -> None:
+    """Not between two lines of a task: what it has just taken from a queue would be lost."""
+    kept: list[int] = []
+
+    async def take(queue: ka.Queue[int]) -> None:
+        item = await queue.get()
+        ctrl_c()
+        kept.append(item)
+
+    async def main() -> None:
+        queue = ka.Queue[int](1)
+        async with ka.TaskGroup() as group:
+            group.start_soon(take, queue)
+            await queue.put(7)
+            await ka.sleep_forever()
+
+    run_interrupted(main, backend)
+    assert kept == [7]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["well", "with an error"])
+def test_lets_the_loop_shut_down(backend: str, left: bool) -> None:
+    """One that comes after the program has ended comes out when all is closed."""
+    closed: list[str] = []
+
+    async def items() -> Any:
+        try:
+            yield 1
+        finally:
+            ctrl_c()
+            await ka.checkpoint() if backend != "trio" else None  # which allows no waiting
+            closed.append("the generator")
+
+    kept: list[Any] = []
+    error = ValueError("the program's")
+
+    async def main() -> None:
+        kept.append(items())
+        await anext(kept[0])
+        if left:
+            raise error
+
+    raised = run_interrupted(main, backend)
+    assert closed == ["the generator"]
+    assert raised.__cause__ is (error if left else None)
+
+
+def test_the_second_one_ends_a_task_that_never_waits(backend: str) -> None:
+    """The first only asks; and a task that asks for nothing does not hear it."""
+    turns: list[int] = []
+
+    async def main() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(spin)
+            await ka.sleep_forever()
+
+    async def spin() -> None:
+        while len(turns) < 9:
+            turns.append(1)
+            if len(turns) in (3, 6):
+                ctrl_c()
+
+    run_interrupted(main, backend)
+    assert len(turns) == 6
+
+
+@pytest.mark.parametrize("backend", chosen(("asyncio", "asyncio+uvloop")))
+def test_leaves_no_thread_that_waits_for_work(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second may strike just where a thread is told to end; Python would wait for it."""
+    from anyio._backends._asyncio import WorkerThread
+
+    workers: list[WorkerThread] = []
+    stop = WorkerThread.stop
+
+    def struck(worker: WorkerThread, *args: Any) -> None:
+        if worker not in workers:
+            workers.append(worker)
+            ctrl_c()
+        stop(worker, *args)
+
+    async def main() -> None:
+        await ka.offload(int)
+        await interrupted()
+
+    monkeypatch.setattr(WorkerThread, "stop", struck)
+    run_interrupted(main, backend)
+    [worker] = workers
+    worker.join(30)
+    assert not worker.is_alive()
+
+
 def test_leaves_a_handler_of_the_users_alone(backend: str) -> None:
     """A program that handles SIGINT itself before the run is not interrupted."""
     got: list[int] = []

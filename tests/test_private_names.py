@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 from contextvars import ContextVar, copy_context
 
 import anyio
@@ -105,4 +106,15 @@ async def test_who_borrows_a_token_by_itself() -> None:
         (borrower,) = limiter.statistics().borrowers
         assert id(borrower) == anyio.get_current_task().id, (
             "a borrower is no longer the native task; see _thread_calls.holds_token()"
+        )
+
+
+@asyncio_only
+async def test_what_ends_a_worker_thread() -> None:
+    """`_interrupts._stop_idle_threads` knows anyio's threads, and how to end them."""
+    await ka.offload(int)
+    worker, *_ = (t for t in threading.enumerate() if type(t).__name__ == "WorkerThread")
+    for name in ("idle_workers", "loop", "stopping", "stop"):
+        assert hasattr(worker, name), (
+            f"anyio's WorkerThread has no {name}; see _interrupts._stop_idle_threads()"
         )

@@ -29,7 +29,7 @@ from ._arguments import (
     returned_no_awaitable,
 )
 from ._backend import backend_class
-from ._failures import add_note, short_repr, task_cancelled
+from ._failures import add_note, logger, short_repr, task_cancelled
 from ._groups import TaskGroup
 from ._limits import RateLimit
 from ._scopes import cancelled_natively
@@ -39,6 +39,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LAST_OF_TURN = 64 - 1
+_NAMED = 10
 _NOTHING: Any = object()
 
 
@@ -75,6 +76,8 @@ class Crew(ABC, Generic[T, R]):
         self._rate = _as_rate_limit(call, rate)
         self._on_error = on_error
         self._first: deque[tuple[T, int]] = deque()
+        self._feed: Feed[T] | None = None
+        self._unworked: list[T] = []
         self._started = 0
         self._workers: dict[int, Coroutine[Any, Any, None]] = {}
         self._pulling: Coroutine[Any, Any, None] | None = None
@@ -120,6 +123,7 @@ class Crew(ABC, Generic[T, R]):
             for coro in (*unfinished, self._pulling):
                 if coro is not None:
                     coro.close()  # for one that never began
+            self._say_unworked()
         if unfinished or not self._is_served:
             # anyio's group says nothing where its tasks were cancelled and its host was not: by
             # a scope, in the turn in which they ended, or natively, before their first step.
@@ -154,7 +158,7 @@ class Crew(ABC, Generic[T, R]):
     def _open_source(self) -> Iterator[T]:
         if not isinstance(self._items, AsyncIterable):
             return iter(self._items)
-        feed = Feed(self._items, self.call)
+        self._feed = feed = Feed(self._items, self.call)
         self._pulling = feed.pull()
         self._group.create_task(self._pulling, name=f"{self.name} source")
         return feed
@@ -218,6 +222,8 @@ class Crew(ABC, Generic[T, R]):
         """What to deliver for an item that raised *error*, unless that ends the call."""
         if isinstance(error, get_cancelled_exc_class()):
             if not cancelled_natively():
+                if answer is _NOTHING:
+                    self._unworked.append(item)  # it waited for its rate
                 raise error
             error = task_cancelled(self.call, f"item {place}", error)
         elif answer is not _NOTHING and not inspect.isawaitable(answer):
@@ -229,6 +235,22 @@ class Crew(ABC, Generic[T, R]):
                 error = worse
         add_note(error, f"while mapping item {place}: {short_repr(item)}")
         return self.failed(place, error)
+
+    def _say_unworked(self) -> None:
+        """Name what an async source has given away and nobody began: it may be a queue."""
+        if self._feed is None:
+            return
+        first = (item for item, _ in self._first)
+        left = [*self._unworked, *first, *self._feed.left()]
+        if left:
+            names = ", ".join(map(short_repr, left[:_NAMED]))
+            more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+            logger.warning(
+                "%s ended early; pulled from the source and not begun: %s%s",
+                self.name,
+                names,
+                more,
+            )
 
     async def _more_while_idle(self) -> bool:
         self._idle += 1

@@ -74,7 +74,8 @@ def imap(
     An item that fails does not disturb the consumer: it gets the results before the gap, and
     then the error, with a note that names the item. The error of a source that fails comes
     after all that was pulled before. Leaving the block early cancels the rest; errors that
-    nobody consumed are logged. Cancelling the caller cancels all. A result that is there
+    nobody consumed are logged, and so is what an async source, such as a queue, has given away
+    and nobody began. Cancelling the caller cancels all. A result that is there
     already is given without waiting; only each 64th gives way to other tasks.
 
     Args:

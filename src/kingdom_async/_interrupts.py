@@ -1,7 +1,8 @@
 """Ctrl-C: counted while a program runs, and made bare when it leaves.
 
-Rule: the loop's own handler does the interrupting. Ours stands before it, counts, and makes
-the second interrupt final.
+Rule: the first interrupt cancels the program at a point where it waits, so that nothing which
+a task holds is lost; the second one is final. The loop's own handler does the interrupting.
+Ours stands before it, counts, and holds back what would tear through the loop's shutdown.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Interrupts(AbstractContextManager[None]):
         self._count = 0
         self._loops_handler: Any = signal.default_int_handler
         self._clock: InterruptibleClock | None = None
+        self._shuts_down = False
+        self._late = False
         # Otherwise the handler is the user's, or signals go to another thread.
         self._ours = (
             threading.current_thread() is threading.main_thread()
@@ -40,19 +43,28 @@ class Interrupts(AbstractContextManager[None]):
         from ._trio_clock import InterruptibleClock
 
         self._clock = InterruptibleClock()
-        return {"clock": self._clock}
+        # trio would raise between any two lines of a task, and an item that was just taken
+        # from a queue would be lost. asyncio cancels the main task, and so does this.
+        return {"clock": self._clock, "restrict_keyboard_interrupt_to_checkpoints": True}
 
     def start_counting(self) -> None:
         """Inside the loop, whose handler is in place by now: stand before it."""
         if self._ours:
             self._loops_handler = signal.signal(signal.SIGINT, self._handle)
 
+    def shuts_down(self) -> None:
+        """The program has ended, and the loop has its own cleaning up to do."""
+        self._shuts_down = True
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count > 1:
             if self._clock is None:
                 raise KeyboardInterrupt
-            self._clock.final = True  # trio is not to be interrupted just anywhere
+            self._clock.end_run()
+        elif self._shuts_down:
+            self._late = True  # asyncio's handler would raise here, and tear the loop apart
+            return
         self._loops_handler(signum, frame)
 
     def __enter__(self) -> None:
@@ -65,7 +77,11 @@ class Interrupts(AbstractContextManager[None]):
         traceback: TracebackType | None,
     ) -> None:
         self._restore()
+        if self._count or isinstance(error, (KeyboardInterrupt, SystemExit)):
+            _stop_idle_threads()
         if error is None:
+            if self._late:
+                raise KeyboardInterrupt
             return
         if self._count > 1:
             _sweep(error)
@@ -88,6 +104,19 @@ def _is_interrupt(error: BaseException | None) -> bool:
     if error is not None and is_group(error):
         return error.subgroup(KeyboardInterrupt) is not None
     return isinstance(error, KeyboardInterrupt)
+
+
+def _stop_idle_threads() -> None:
+    """End anyio's worker threads whose loop was torn apart before it could tell them to.
+
+    They are no daemons: the interpreter would wait for them for ever.
+    """
+    for thread in threading.enumerate():
+        if type(thread).__name__ != "WorkerThread" or not hasattr(thread, "idle_workers"):
+            continue
+        worker: Any = thread
+        if worker.loop.is_closed() and not worker.stopping:
+            worker.stop()
 
 
 def _unheard(_: object) -> None:

@@ -43,9 +43,9 @@ def run(
     """Run ``func(*args)`` in a new event loop and return its result.
 
     For each setting an argument beats its ``KINGDOM_ASYNC_…`` environment variable, which
-    beats the default; an empty variable is one that is not set. Ctrl-C raises a bare
-    ``KeyboardInterrupt`` once the program has cleaned up; errors in that cleanup are its
-    ``__cause__``. A second Ctrl-C raises at once.
+    beats the default; an empty variable is one that is not set. Ctrl-C cancels the main task
+    where it waits, and raises a bare ``KeyboardInterrupt`` once the program has cleaned up;
+    errors in that cleanup are its ``__cause__``. A second Ctrl-C raises at once.
 
     Args:
         func: An async function; *args* are its positional arguments.
@@ -72,8 +72,11 @@ def run(
 
     async def program() -> T:
         interrupts.start_counting()
-        with _Applied(settings):
-            return await _observed(_awaitable(func, func(*args)), name_of(func))
+        try:
+            with _Applied(settings):
+                return await _observed(_awaitable(func, func(*args)), name_of(func))
+        finally:
+            interrupts.shuts_down()
 
     program.__module__ = getattr(func, "__module__", None) or __name__
     program.__qualname__ = name_of(func)  # what the main task is called

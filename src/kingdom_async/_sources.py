@@ -62,6 +62,12 @@ class Feed(Iterator[T]):
             await arrival.wait()
         return not self._ended or bool(self._here) or self._error is not None
 
+    def left(self) -> list[T]:
+        """Take what was pulled and asked for by a worker that was cancelled meanwhile."""
+        left = [*self._here]
+        self._here.clear()
+        return left
+
     async def pull(self) -> None:
         """The task; it ends with the source, which it closes in every case."""
         # The guard is there before the source is: a scope opened around aclose() only would

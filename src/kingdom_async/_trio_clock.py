@@ -1,7 +1,7 @@
 """trio's clock, through which a run that must end at once is ended.
 
-Rule: it tells the time as trio's own does. It does not import trio: to trio its methods are
-what makes it a clock.
+Rule: it tells the time as trio's own does. It does not import trio before trio runs: to trio
+its methods are what makes it a clock.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ class InterruptibleClock:
         self.final = False
         # Far from zero, as trio's is, so that nobody takes it for another clock.
         self._offset = random.uniform(10_000, 1_000_000)
+
+    def end_run(self) -> None:
+        """Called by the handler of a signal, on top of the frame that it interrupts."""
+        from trio.lowlevel import currently_ki_protected
+
+        self.final = True
+        if not currently_ki_protected():
+            raise KeyboardInterrupt  # a task may be in a loop that never waits
 
     def start_clock(self) -> None:
         """It runs already."""
