@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
-from typing import Any
+from traceback import walk_tb
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,7 +22,9 @@ from .testing._internals_pytest import RUNNERS, choose_for_new_runners, end_with
 from .testing.around import Around, Test, is_async, names_of
 from .testing.between import Between
 from .testing.clock import virtual_backend
-from .testing.guard import Guard
+from .testing.guard import Guard, TookTooLong
+from .testing.idle import Deadlock
+from .testing.left import LeakError
 from .testing.options import read_backends, read_seed, read_timeout, read_trace
 
 __all__ = ["VirtualClock", "every_backend"]
@@ -106,6 +109,7 @@ class Plugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         with self._phase(""):
             return (yield)
 
@@ -137,11 +141,17 @@ class Plugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        __tracebackhide__ = True
         run = self.run
         if run is None:
             return (yield)
-        with _replaced(pyfuncitem, run.watched):
-            result = yield
+        try:
+            with _replaced(pyfuncitem, run.watched):
+                result = yield
+        except (Deadlock, LeakError, TookTooLong) as error:
+            if _came_through(pyfuncitem, error):
+                raise
+            _tell(error)
         if run.wants_virtual and not run.has_begun:
             pytest.fail(
                 f"virtual_clock: {pyfuncitem.name} is not run by anyio's plugin; make it an "
@@ -167,6 +177,17 @@ class Plugin:
         if self._timeout is not None:
             return self._timeout or None
         return _DEFAULT_TIMEOUT if fixtures_used(item) else None
+
+
+def _came_through(item: pytest.Item, error: BaseException) -> bool:
+    """Whether a line of the test's own file has raised it."""
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(frame.f_code.co_filename == str(item.path) for frame in frames)
+
+
+def _tell(error: Exception) -> NoReturn:
+    """What was found about a test: no line of it has raised that, and all others are ours."""
+    raise error.with_traceback(None)
 
 
 @contextmanager
@@ -237,6 +258,7 @@ def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., An
 
     @wraps(func)
     def run(body: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
         report = func(body, **{"backend": backend, **options, **given})
         report.raise_if_failed()
         return report

@@ -20,7 +20,7 @@ from .held import refuse_unwatchable
 from .injection import MODES, Injector, Mode, Plan
 from .one_run import Body, Clock, NotAsync, Run, Settings, chain_of, run_once
 from .patience import Watchdog
-from .reports import Failure, Report
+from .reports import Failure, Report, called
 
 #: Python 3.12 has frozen some hundred objects when it starts.
 _FROZEN_AT_START = 5000
@@ -126,7 +126,7 @@ class _Runs:
         self._options = options
         self._hung = 0
         self._missed: list[int] = []
-        self.report = Report(f"cancel_everywhere({name_of(body)}{options})", settings.backend)
+        self.report = Report(f"cancel_everywhere({called(body)}{options})", settings.backend)
 
     def count(self) -> None:
         """Run the body undisturbed."""
@@ -177,7 +177,7 @@ class _Runs:
     def _failed(self, error: BaseException, step: int | None, place: str) -> None:
         only = "" if step is None else f", only={step}"
         backend = f", backend={self._settings.backend!r}"
-        replay = f"cancel_everywhere({name_of(self._body)}{backend}{self._options}{only})"
+        replay = f"cancel_everywhere({called(self._body)}{backend}{self._options}{only})"
         failure = Failure(replay, error, step=step, seed=self._plan.seed, place=place)
         self.report.failures.append(failure)
         for one in chain_of(error):  # their frames would keep what the runs had made
@@ -293,7 +293,7 @@ def _shown_options(
     """What was given, as it is written in a call."""
     options: list[str] = []
     if check is not None:
-        options.append(f"check={name_of(check)}")
+        options.append(f"check={called(check)}")
     if watch:
         options.append("watch=…")
     if mode != "once":
@@ -301,7 +301,7 @@ def _shown_options(
     if task is not None:
         options.append(f"task={task!r}")
     if raises:
-        options.append("raises=…" if isinstance(raises, tuple) else f"raises={name_of(raises)}")
+        options.append("raises=…" if isinstance(raises, tuple) else f"raises={called(raises)}")
     if seed is not None:
         options.append(f"seed={seed}")
     if clock != "virtual":

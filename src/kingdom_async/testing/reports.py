@@ -10,11 +10,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
 
+from .._arguments import name_of
+
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
-#: How many failures a report prints; `Report.failures` has them all.
+#: How many failures a report prints that are unlike each other, and how many numbers of those
+#: that are alike; `Report.failures` has them all.
 _PRINTED = 10
+
+
+def called(func: object) -> str:
+    """What *func* is called where it is defined, so that a replay can be pasted there."""
+    return name_of(func).rpartition("<locals>.")[2]
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,20 @@ class Failure:
         where += [self.place] if self.place else []
         says = _said(self.error).replace("\n", "\n  ")
         return f"{', '.join(where) or 'undisturbed'}: {says}\n  replay: {self.replay}"
+
+    def _kind(self) -> tuple[str, str]:
+        """The same for failures that are likely to be one and the same bug."""
+        return self.place, _said(self.error).partition("\n")[0]
+
+
+def _alike(first: Failure, others: list[Failure]) -> str:
+    """What is said of *others*, which are like *first*."""
+    name = "seed" if first.step is None else "step"
+    numbers = [str(getattr(one, name)) for one in others if getattr(one, name) is not None]
+    if len(numbers) < len(others):  # schedules are tuples
+        return f"  … and {len(others)} like it, in report.failures"
+    shown = ", ".join(numbers[:_PRINTED]) + (", …" if len(numbers) > _PRINTED else "")
+    return f"  … and {len(others)} like it: {name}{'s' * (len(others) > 1)} {shown}"
 
 
 def _said(error: BaseException) -> str:
@@ -78,6 +100,7 @@ class Report:
         Raises:
             AssertionError: It says all of it; its cause is the error of the first failure.
         """
+        __tracebackhide__ = True  # in pytest, where the test's own line is what matters
         if not self.failures:
             return
         first = self.failures[0].error
@@ -93,7 +116,13 @@ class Report:
         failed = "none failed" if not count else f"{count} failed"
         lines = [f"{head}, {failed}" + (f" ({ended})" if ended else "")]
         lines += self.remarks
-        lines += [str(failure) for failure in self.failures[:_PRINTED]]
-        if count > _PRINTED:
-            lines.append(f"… and {count - _PRINTED} more, in report.failures")
+        kinds: dict[tuple[str, str], list[Failure]] = {}
+        for failure in self.failures:
+            kinds.setdefault(failure._kind(), []).append(failure)
+        for first, *others in [*kinds.values()][:_PRINTED]:
+            lines.append(str(first))
+            if others:
+                lines.append(_alike(first, others))
+        if (more := sum(map(len, [*kinds.values()][_PRINTED:]))) > 0:
+            lines.append(f"… and {more} more, in report.failures")
         return "\n".join(lines)

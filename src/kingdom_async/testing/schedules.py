@@ -25,7 +25,7 @@ from .clock import virtual_backend
 from .idle import Deadlock, Idle, tree_text
 from .orders import Order, Scheduled, Seed, order_of
 from .patience import Watchdog
-from .reports import Broken, Failure, Report
+from .reports import Broken, Failure, Report, called
 from .steps import Watcher, watched_backend
 
 Body = Callable[[], Awaitable[object]]
@@ -101,7 +101,7 @@ class _Runs:
         self._check = check
         self._backend = backend
         self._hung = 0
-        self.report = Report(f"explore({name_of(body)})", backend)
+        self.report = Report(f"explore({called(body)})", backend)
 
     def run(self, seed: Seed) -> bool:
         """Run it in the order of *seed*; False if there shall be no more runs."""
@@ -170,9 +170,9 @@ class _Runs:
         return result
 
     def _failed(self, seed: Seed, error: BaseException) -> None:
-        check = "" if self._check is None else f", check={name_of(self._check)}"
+        check = "" if self._check is None else f", check={called(self._check)}"
         options = f"seeds=[{seed!r}], backend={self._backend!r}{check}"
-        replay = f"explore({name_of(self._body)}, {options})"
+        replay = f"explore({called(self._body)}, {options})"
         number = seed if isinstance(seed, int) else None
         self.report.failures.append(Failure(replay, error, seed=number, place=_place_of(error)))
 

@@ -1,0 +1,61 @@
+"""What a report says, so that its reader has the shortest way to the bug."""
+
+from __future__ import annotations
+
+import kingdom_async as ka
+from kingdom_async.testing import Failure, Report, cancel_everywhere, explore
+
+
+def _failing(seeds: range, says: str) -> list[Failure]:
+    return [Failure(f"explore(body, seeds=[{n}])", AssertionError(says), seed=n) for n in seeds]
+
+
+def test_failures_that_are_alike_are_told_once() -> None:
+    """The first in full, with its replay; of the others the numbers."""
+    report = Report("explore(body)", "trio", points=40, injected=40)
+    report.failures = [
+        *_failing(range(3, 5), "lost\nmore of it"),
+        *_failing(range(20, 40), "late"),
+    ]
+    assert str(report).splitlines() == [
+        "explore(body) on trio: 40 of 40 points, 22 failed",
+        "seed 3: AssertionError: lost",
+        "  more of it",
+        "  replay: explore(body, seeds=[3])",
+        "  … and 1 like it: seed 4",
+        "seed 20: AssertionError: late",
+        "  replay: explore(body, seeds=[20])",
+        "  … and 19 like it: seeds 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, …",
+    ]
+
+
+def test_many_kinds_of_failures_are_cut_short() -> None:
+    """Ten are printed, and how many more there are is said."""
+    report = Report("explore(body)", "trio")
+    for number in range(12):
+        report.failures += _failing(range(number, number + 2), f"the {number}th")
+    assert str(report).count("replay: ") == 10
+    assert str(report).endswith("… and 4 more, in report.failures")
+
+
+def test_schedules_that_fail_alike_are_counted() -> None:
+    """They are tuples, and have no number."""
+    report = Report("explore(body)", "trio")
+    report.failures = [Failure("explore(body)", ValueError("x")) for _ in range(3)]
+    assert str(report).endswith("  … and 2 like it, in report.failures")
+
+
+def test_a_replay_can_be_pasted_into_the_test() -> None:
+    """A function is called what it is called there, and not by its qualified name."""
+
+    async def body() -> None:
+        await ka.checkpoint()
+
+    def check() -> None:
+        raise ValueError("never right")
+
+    report = cancel_everywhere(body, backend="trio", check=check, raises=LookupError)
+    call = "cancel_everywhere(body, backend='trio', check=check, raises=LookupError, only=1)"
+    assert report.failures[-1].replay == call
+    report = explore(body, backend="trio", check=check, seeds=1)
+    assert report.failures[0].replay == "explore(body, seeds=[0], backend='trio', check=check)"
