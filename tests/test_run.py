@@ -14,6 +14,7 @@ from anyio.to_thread import current_default_thread_limiter
 
 import kingdom_async as ka
 from kingdom_async import _backend
+from kingdom_async.testing import explore
 from support.backends import REAL, chosen
 
 NAMES = "asyncio, asyncio+uvloop, trio"
@@ -257,6 +258,14 @@ async def test_current_backend_in_a_thread_is_explained() -> None:
     """A thread of the program runs no loop."""
     with pytest.raises(RuntimeError, match=r"^current_backend\(\) called where no event loop"):
         await ka.offload(ka.current_backend)
+
+
+def test_current_backend_knows_a_loop_made_from_uvloops() -> None:
+    """A subclass of uvloop's loop, which is what `explore` runs on, is still uvloop."""
+    if "asyncio+uvloop" not in REAL:
+        pytest.skip("has no uvloop")
+    outcomes = explore(which, seeds=1, backend="asyncio+uvloop").outcomes
+    assert [*outcomes] == ["'asyncio+uvloop'"]
 
 
 async def test_current_backend_answers_anywhere_inside() -> None:

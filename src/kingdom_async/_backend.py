@@ -85,8 +85,9 @@ def current_backend() -> str:
             "an async function"
         ) from None
     if library == "asyncio":
-        loop = asyncio.get_running_loop()
-        return "asyncio+uvloop" if type(loop).__module__.startswith("uvloop") else library
+        kinds = type(asyncio.get_running_loop()).__mro__  # it may be a class made from uvloop's
+        is_uvloop = any(kind.__module__.startswith("uvloop") for kind in kinds)
+        return "asyncio+uvloop" if is_uvloop else library
     return library
 
 
