@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -285,6 +287,28 @@ def test_the_second_one_ends_a_task_that_never_waits(backend: str) -> None:
 
     run_interrupted(main, backend)
     assert len(turns) == 6
+
+
+@pytest.mark.parametrize("backend", chosen(("asyncio", "asyncio+uvloop")))
+def test_the_second_one_does_not_strike_where_locks_of_threads_are_taken(backend: str) -> None:
+    """As in a queue.put(), which would keep the lock; it is raised by the loop, at once. The
+    third one strikes anywhere, for the loop may not run any more."""
+    reached: list[str] = []
+    there: dict[str, Any] = {"__name__": "threading", "strike": signal.raise_signal}
+    exec("def lock(reached):\n strike(2)\n reached.append('end')", there)
+
+    async def main(times: int) -> None:
+        ctrl_c()
+        with suppress(asyncio.CancelledError):
+            await ka.sleep_forever()
+        for _ in range(times):
+            there["lock"](reached)
+        await ka.sleep_forever()
+
+    run_interrupted(partial(main, 1), backend)
+    assert reached == ["end"]
+    run_interrupted(partial(main, 2), backend)
+    assert reached == ["end", "end"]
 
 
 @pytest.mark.parametrize("backend", chosen(("asyncio", "asyncio+uvloop")))

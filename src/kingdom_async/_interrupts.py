@@ -1,8 +1,9 @@
 """Ctrl-C: counted while a program runs, and made bare when it leaves.
 
 Rule: the first interrupt cancels the program at a point where it waits, so that nothing which
-a task holds is lost; the second one is final. The loop's own handler does the interrupting.
-Ours stands before it, counts, and holds back what would tear through the loop's shutdown.
+a task holds is lost; the second one is final, and breaks off anything but what holds locks of
+threads. The loop's own handler does the interrupting. Ours stands before it, counts, and holds
+back what would tear through the loop's shutdown.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._failures import bare, is_group, without
+from ._failures import bare, contexts_of, is_group, without
 
 if TYPE_CHECKING:
     from ._trio_clock import InterruptibleClock
+
+
+#: Interrupted between two of their lines, these leave a lock held or a step forgotten.
+_NOT_TO_BE_TORN = frozenset(
+    ("anyio", "asyncio", "concurrent", "kingdom_async", "logging", "queue", "threading")
+)
 
 
 class Interrupts(AbstractContextManager[None]):
@@ -30,6 +37,7 @@ class Interrupts(AbstractContextManager[None]):
         self._clock: InterruptibleClock | None = None
         self._shuts_down = False
         self._late = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         # Otherwise the handler is the user's, or signals go to another thread.
         self._ours = (
             threading.current_thread() is threading.main_thread()
@@ -50,6 +58,8 @@ class Interrupts(AbstractContextManager[None]):
     def start_counting(self) -> None:
         """Inside the loop, whose handler is in place by now: stand before it."""
         if self._ours:
+            if self._clock is None:
+                self._loop = asyncio.get_running_loop()
             self._loops_handler = signal.signal(signal.SIGINT, self._handle)
 
     def shuts_down(self) -> None:
@@ -59,13 +69,24 @@ class Interrupts(AbstractContextManager[None]):
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count > 1:
+            self._late = True  # in case that the loop does not run any more
             if self._clock is None:
-                raise KeyboardInterrupt
+                self._tear_loop(frame)
+                return
             self._clock.end_run()
         elif self._shuts_down:
             self._late = True  # asyncio's handler would raise here, and tear the loop apart
             return
         self._loops_handler(signum, frame)
+
+    def _tear_loop(self, frame: FrameType | None) -> None:
+        """On asyncio: raise out of the loop; a third interrupt does so wherever it strikes."""
+        module: str = frame.f_globals.get("__name__") or "" if frame is not None else ""
+        loop = self._loop
+        waits = module.partition(".")[0] in _NOT_TO_BE_TORN and self._count == 2
+        if not waits or loop is None or loop.is_closed():
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(_raise_interrupt)
 
     def __enter__(self) -> None:
         """Around the loop: whatever an interrupt made it raise is one `KeyboardInterrupt`."""
@@ -98,6 +119,11 @@ class Interrupts(AbstractContextManager[None]):
         if self._ours and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         self._loops_handler = signal.default_int_handler  # the other one holds the loop
+        self._loop = None
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
@@ -137,7 +163,9 @@ def _sweep(error: BaseException) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            traceback.clear_frames(error.__traceback__)
+            for link in (error, error.__cause__, *contexts_of(error)):
+                if link is not None:
+                    traceback.clear_frames(link.__traceback__)
             gc.collect()
     finally:
         sys.unraisablehook = hook

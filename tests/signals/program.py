@@ -96,9 +96,10 @@ class Program:
         """One by one, in threads or processes, and on to the next queue."""
         async for item in self.raw:
             try:
-                to = "process" if self.in_processes and item.endswith("3") else "thread"
-                limiter = THREADS if to == "thread" else None
-                cooked = await ka.offload(work, item, to=to, limiter=limiter)
+                if self.in_processes and item.endswith("3"):
+                    cooked = await ka.offload(work, item, to="process")
+                else:
+                    cooked = await ka.offload(work, item, limiter=THREADS)
                 await self.cooked.put(cooked)
             except BaseException:
                 LEDGER.leave([item])
