@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import shlex
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,13 +19,27 @@ import pytest
 import kingdom_async as ka
 from kingdom_async import cli
 from support.backends import REAL, chosen
-from support.snippets import MARKS, Block, blocks_of, matches, run_code, run_page, run_tests
+from support.projects import changed, is_project, run_project
+from support.snippets import (
+    MARKS,
+    Block,
+    blocks_of,
+    is_file,
+    matches,
+    run_code,
+    run_page,
+    run_tests,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 every_backend = pytest.mark.parametrize("backend", chosen(REAL))
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +80,7 @@ def test_a_file_of_tests_passes(block: Block, tmp_path: Path) -> None:
     run_tests(block, tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_no_block_is_passed_over(page: Path) -> None:
     """Code in a page is a ``python`` block that the tests find, and marks are known ones."""
     text = page.read_text(encoding="utf-8")
@@ -73,7 +88,16 @@ def test_no_block_is_passed_over(page: Path) -> None:
     assert {name for _, name in fences} <= {"", "python", "text", "sh", "toml"}
     assert sum(name == "python" for _, name in fences) == len(blocks_of(page))
     marks = re.findall(r"^<!-- (.*) -->\n(?=<!--|```python)", text, re.MULTILINE)
-    assert set(marks) <= MARKS
+    assert {mark for mark in marks if not is_file(mark)} <= MARKS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="tracebacks are those of Python 3.13")
+@pytest.mark.parametrize("page", [page for page in PAGES if is_project(page)], ids=_name)
+def test_a_project_does_what_its_page_says(page: Path, tmp_path: Path) -> None:
+    """The files of the page, changed as it says, make pytest print what it shows."""
+    pytest.importorskip("uvloop", reason="the page counts three backends")
+    assert run_project(page, tmp_path) == []
 
 
 def test_blocks_show_the_sentence_of_the_error_they_make() -> None:
@@ -128,7 +152,7 @@ def test_every_page_is_in_the_navigation() -> None:
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES[1:])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """A relative link names a file that is there."""
     text = re.sub(r"```.*?```|`.*?`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -241,6 +265,34 @@ def _stand_ins() -> dict[str, Any]:
 def test_output_is_compared_as_a_whole(said: str, printed: str, same: bool) -> None:
     """Only ``…`` matches what it does not say."""
     assert matches(said, printed) is same
+
+
+def test_a_file_of_a_page_grows() -> None:
+    """Functions take the place of those of their name; a class with ``...`` keeps the rest."""
+    before = "import os\n\n\nclass A:\n    x = 1\n\n    def f(self):\n        return 1\n"
+    change = (
+        "import os\nimport re\n\n\nclass A:\n    ...\n\n    @property\n    def f(self):\n"
+        "        return 2\n\n    def g(self):\n        return 3\n\n\ndef h():\n    return 4\n"
+    )
+    after = (
+        "import os\nimport re\n\n\nclass A:\n    x = 1\n\n    @property\n    def f(self):\n"
+        "        return 2\n\n    def g(self):\n        return 3\n\n\ndef h():\n    return 4\n"
+    )
+    assert changed(before, change) == after
+    assert changed(after, "def h():\n    return 5\n") == after.replace("4", "5")
+
+
+def test_a_project_that_prints_something_else_is_found(tmp_path: Path) -> None:
+    """What differs is told with its line."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- file: test_it.py -->\n```python\ndef test_it():\n    pass\n```\n\n"
+        "```sh\npytest -q\n```\n\n```text\n2 passed in 0.01s\n```\n",
+        encoding="utf-8",
+    )
+    (found,) = run_project(page, tmp_path)
+    assert found.startswith("page.md:12: pytest -q prints\n.")
+    assert "1 passed" in found
 
 
 def test_a_page_that_says_something_else_is_found(tmp_path: Path) -> None:

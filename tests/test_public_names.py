@@ -13,7 +13,9 @@ import anyio.lowlevel
 import pytest
 
 import kingdom_async as ka
-from kingdom_async import trace
+import kingdom_async_pytest as plugin
+from kingdom_async import pytest_plugin, testing, trace
+from kingdom_async.testing import strategies
 
 REFERENCE = sorted((Path(__file__).parent.parent / "docs").glob("reference*.md"))
 OURS = [
@@ -95,6 +97,26 @@ def test_every_name_of_tracing_is_in_the_reference(name: str) -> None:
     text = "\n".join(page.read_text() for page in REFERENCE)
     assert re.search(rf"^::: kingdom_async\.trace\.{name}$", text, flags=re.MULTILINE)
     assert inspect.getdoc(getattr(trace, name))
+
+
+@pytest.mark.skipif(not REFERENCE, reason="the documentation is not here")
+def test_the_reference_of_testing_names_all_there_is() -> None:
+    """Every public name, strategy, fixture and option, and no others."""
+    text = next(page.read_text() for page in REFERENCE if page.stem == "reference-testing")
+    names = re.findall(r"^::: kingdom_async\.testing\.(\w+)", text, flags=re.MULTILINE)
+    assert sorted(names) == sorted([*testing.__all__, "strategies"])
+    assert all(inspect.getdoc(getattr(testing, name)) for name in testing.__all__)
+    (drawn,) = re.findall(r"members: \[(seeds.*)\]", text)
+    functions = inspect.getmembers(strategies, inspect.isfunction)
+    here = [name for name, each in functions if each.__module__ == strategies.__name__]
+    assert sorted(drawn.split(", ")) == here
+    rows = re.findall(r"^\| `([\w-]+)` \|(?: `(\w+)` \|)?", text, flags=re.MULTILINE)
+    fixtures = {name for name, _ in rows if not name.startswith("--")}
+    assert fixtures == plugin.FIXTURES
+    options = [row for row in rows if row[0].startswith("--")]
+    assert options == [(f"--kingdom-{name}", f"kingdom_{name}") for name in plugin._OPTIONS]
+    for name in pytest_plugin.__all__:
+        assert name in text
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -11,6 +11,7 @@ An HTML comment right before a block marks it:
 - ``<!-- asyncio only -->``: it is left out on trio.
 - ``<!-- script -->``: a program of its own, run by a new Python.
 - ``<!-- test file -->``: a file of tests, run by a new pytest.
+- ``<!-- file: NAME -->``: a file of the reader's project, see `support.projects`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ MARKS = frozenset({"fails", "logs", "asyncio only", "script", "test file"})
 
 _COMMENT = re.compile(r"<!-- (.*) -->")
 _STUCK = 60  # seconds; a program of its own that takes longer hangs
+
+
+def is_file(mark: str) -> bool:
+    """True if a block with it is a file of the reader's project."""
+    return mark.startswith("file: ")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ def blocks_of(page: Path) -> list[Block]:
         if line == "```python":
             end = lines.index("```", number)
             comments = (_COMMENT.fullmatch(lines[number - back]) for back in (1, 2, 3))
-            marks = frozenset(comment[1] for comment in comments if comment) & MARKS
+            marks = frozenset(comment[1] for comment in comments if comment)
+            marks = frozenset(mark for mark in marks if mark in MARKS or is_file(mark))
             code = "\n".join(lines[number + 1 : end])
             blocks.append(Block(page, number + 2, code, _text_after(lines, end), marks))
     return blocks
@@ -85,6 +92,8 @@ def run_page(blocks: list[Block], backend: str, folder: Path) -> None:
             continue
         if "test file" in block.marks:
             continue  # it says itself where it runs, so it runs once: see run_tests()
+        if any(map(is_file, block.marks)):
+            continue
         if "script" in block.marks:
             printed = _run_script(block, folder)
         else:
