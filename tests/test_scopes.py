@@ -572,6 +572,30 @@ async def test_a_cancellation_that_is_over_hides_no_late_cleanup(
 
 
 @virtual_time
+async def test_inside_another_shield_a_late_cleanup_is_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No scope reaches in there, though asyncio still counts its cancellation."""
+    seen: list[float] = []
+    with ka.move_on_after(1) as scope:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with ka.shielded(100):
+                try:
+                    try:
+                        raise ValueError("under way")
+                    finally:
+                        with ka.shielded(5):
+                            await anyio.sleep_forever()
+                except ka.DeadlineExceeded as late:
+                    seen.append(late.seconds)
+    assert scope.cancelled_caught
+    assert seen == [5]
+    assert caplog.records == []
+
+
+@virtual_time
 async def test_a_late_cleanup_of_a_cancelled_group_is_logged_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -102,14 +102,11 @@ def _handles_cancellation(cancelled: type[BaseException]) -> bool:
         return True
     # An error in the cleanup is handled now, and the cancellation further up. The error may
     # as well come from a scope that is left by now, so the task must still be cancelled.
-    origins = contexts_of(handled)
-    return any(isinstance(link, cancelled) for link in origins) and _is_cancelled(cancelled)
-
-
-def _is_cancelled(cancelled: type[BaseException]) -> bool:
-    if current_effective_deadline() == -math.inf:
-        return True
+    origins = [link for link in contexts_of(handled) if isinstance(link, cancelled)]
+    if not origins or current_effective_deadline() == -math.inf:
+        return bool(origins)
     if cancelled is not asyncio.CancelledError:
         return False
+    # asyncio counts the scopes that a shield keeps out as well; anyio's message tells them.
     count = getattr(asyncio.current_task(), "cancelling", int)  # Python 3.10 does not tell
-    return bool(count() > 0)
+    return any("cancel scope" not in str(link) for link in origins) and bool(count() > 0)

@@ -8,15 +8,20 @@ no backend promises.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import kingdom_async as ka
+from kingdom_async._failures import without
 
 from .made_up import LONGEST, QUEUES, THE_END, Op, Script
 from .outcomes import tree
 from .uvloop_clock import held
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 
 class Planned(Exception):
@@ -183,6 +188,17 @@ class Player:
         return "no longer"
 
     async def _group(self, op: Op, outer: object) -> object:
+        try:
+            return await self._tasks(op)
+        except BaseExceptionGroup as error:
+            # A group that fails and is cancelled from outside: on trio the cancellations are
+            # among what it raises, so that `except Exception` does not catch it.
+            failures = without(ka.get_cancelled_exc_class(), error)
+            if failures is None or failures is error:
+                raise
+            raise failures from None
+
+    async def _tasks(self, op: Op) -> object:
         body, *children = op.scripts
         async with ka.TaskGroup(errors="first" if op.way == "first" else "group") as tasks:
             group = _Group(tasks)
