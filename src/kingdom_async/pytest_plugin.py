@@ -110,6 +110,7 @@ class Plugin:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
+        _refuse_pytest_asyncio(item)
         with self._phase(""):
             return (yield)
 
@@ -177,6 +178,17 @@ class Plugin:
         if self._timeout is not None:
             return self._timeout or None
         return _DEFAULT_TIMEOUT if fixtures_used(item) else None
+
+
+def _refuse_pytest_asyncio(item: pytest.Item) -> None:
+    """In its auto mode it runs each async test, on asyncio, whatever backend is in the id."""
+    if type(item).__module__.startswith("pytest_asyncio") and fixtures_used(item):
+        pytest.fail(
+            f"{item.name} is run by pytest-asyncio, and not by anyio's plugin on which the "
+            "fixtures of kingdom_async stand; write asyncio_mode = strict (its default), and "
+            "@pytest.mark.anyio or anyio_mode = auto",
+            pytrace=False,
+        )
 
 
 def _came_through(item: pytest.Item, error: BaseException) -> bool:

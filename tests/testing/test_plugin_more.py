@@ -1,0 +1,135 @@
+"""The pytest plugin beside others, in small projects of its own."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from textwrap import dedent
+
+import pytest
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.slow
+
+_CONFTEST = """
+from kingdom_async.pytest_plugin import every_backend
+anyio_backend = every_backend
+"""
+_HEAD = """
+import asyncio, anyio, pytest
+import kingdom_async as ka
+"""
+_BACKENDS = 3 if find_spec("uvloop") else 2
+
+
+def _run(pytester: pytest.Pytester, ini: str, source: str, *options: str) -> pytest.RunResult:
+    pytester.makeconftest(_CONFTEST)
+    pytester.makefile(".ini", pytest=f"[pytest]\nfilterwarnings = error\n{dedent(ini)}")
+    pytester.makepyfile(_HEAD + dedent(source))
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=90)
+
+
+_MARKED = """
+    @pytest.fixture
+    async def held(anyio_backend):
+        async with ka.TaskGroup() as group:
+            yield group
+
+    @pytest.mark.anyio
+    async def test_ours(held, virtual_clock, no_leaks):
+        await ka.sleep(3600)
+        assert virtual_clock.now >= 3600
+
+    async def test_of_the_plugin_in_auto_mode():
+        assert type(asyncio.get_running_loop()).__module__.startswith("asyncio")
+"""
+
+
+def test_beside_pytest_asyncio_in_auto_mode(pytester: pytest.Pytester) -> None:
+    """It takes all async tests: those with our fixtures say so, and none hangs."""
+    ini = """
+    asyncio_mode = auto
+    asyncio_default_fixture_loop_scope = function
+    """
+    result = _run(pytester, ini, _MARKED)
+    result.assert_outcomes(passed=1, failed=2, deselected=_BACKENDS - 2)
+    result.stdout.fnmatch_lines(
+        "test_ours?asyncio-virtual? is run by pytest-asyncio, and not by anyio's plugin on "
+        "which the fixtures of kingdom_async stand; write asyncio_mode = strict (its "
+        "default), and @pytest.mark.anyio or anyio_mode = auto"
+    )
+
+
+def test_beside_pytest_asyncio_in_strict_mode(pytester: pytest.Pytester) -> None:
+    """The same file: marked tests are ours, and those of pytest-asyncio have its mark."""
+    ini = """
+    asyncio_mode = strict
+    asyncio_default_fixture_loop_scope = function
+    """
+    source = _MARKED.replace("async def test_of", "@pytest.mark.asyncio\n    async def test_of")
+    result = _run(pytester, ini, source)
+    result.assert_outcomes(passed=2 + 1, deselected=_BACKENDS - 2)
+
+
+_WIDE = """
+    @pytest.fixture(scope="{scope}")
+    async def number():
+        await ka.checkpoint()
+        return 7
+
+    @pytest.fixture(scope="{scope}")
+    async def held(number):
+        async with ka.TaskGroup() as group:
+            group.start_soon(ka.sleep_forever)
+            yield group
+            group.cancel()
+
+    async def crash():
+        raise LookupError("in the background")
+
+    async def test_fine(held, number):
+        held.start_soon(ka.checkpoint)
+        assert number == 7
+
+    async def test_crash(held):
+        held.start_soon(crash)
+        await ka.sleep_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    ("scope", "options"),
+    [("class", ""), ("module", ""), ("session", "-n 1")],
+    ids=["class", "module", "session, under xdist"],
+)
+def test_a_crash_in_a_wide_fixture(pytester: pytest.Pytester, scope: str, options: str) -> None:
+    """The test fails, the teardown says why, and nothing hangs (anyio#805, worst on trio)."""
+    source = _WIDE.replace("{scope}", scope)
+    given = ["-p", "no:asyncio", "--kingdom-timeout=30", "--kingdom-backends=trio"]
+    result = _run(pytester, "anyio_mode = auto", source, *given, *options.split())
+    result.assert_outcomes(
+        passed=1, failed=1, errors=1, deselected=0 if options else 2 * (_BACKENDS - 1)
+    )
+    result.stdout.fnmatch_lines_random(["*LookupError: in the background"])
+    assert "has not ended" not in result.stdout.str()
+
+
+_DEADLOCK = """
+    async def test_waits(virtual_clock):
+        await ka.Event().wait()
+
+    async def test_leaks(anyio_backend, no_leaks):
+        global stream
+        stream = anyio.create_memory_object_stream(1)
+"""
+
+
+def test_what_the_tools_find_is_told_without_their_own_lines(pytester: pytest.Pytester) -> None:
+    """No line of anyio, of an event loop or of contextlib is in such a failure."""
+    options = ("-p", "no:asyncio", "-W", "ignore", "--kingdom-backends=asyncio,trio")
+    result = _run(pytester, "anyio_mode = auto", _DEADLOCK, *options)
+    result.assert_outcomes(failed=4, deselected=2 * (_BACKENDS - 2))
+    shown = result.stdout.str()
+    assert shown.count("raise error.with_traceback(None)") == 4
+    for other in ("contextlib.py", "_asyncio.py:2", "base_events.py", "outcome"):
+        assert f"{other}: in " not in shown
+        assert f"{other}:1" not in shown
