@@ -15,6 +15,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kingdom_async.pytest_plugin import VirtualClock
+    from kingdom_async.testing import Report
+
 _NEEDS = {"asyncio": "asyncio", "asyncio+uvloop": "uvloop", "trio": "trio"}
 _OPTIONS = {
     "backends": "comma-separated: which of asyncio, asyncio+uvloop and trio every_backend is",
@@ -82,7 +85,7 @@ def every_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(params=[pytest.param(None, id="virtual")])
-def virtual_clock(request: pytest.FixtureRequest, anyio_backend: object) -> Any:
+def virtual_clock(request: pytest.FixtureRequest, anyio_backend: object) -> VirtualClock:
     """The test runs on virtual time: when every task waits, the clock jumps on."""
     from kingdom_async.pytest_plugin import virtual_clock_of
 
@@ -98,7 +101,7 @@ def kingdom_seed(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture
-def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Report]:
     """`testing.cancel_everywhere` on the backend of this test; raises what it finds."""
     from kingdom_async.pytest_plugin import on_backend_of
 
@@ -106,7 +109,7 @@ def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def explore(request: pytest.FixtureRequest) -> Callable[..., Any]:
+def explore(request: pytest.FixtureRequest) -> Callable[..., Report]:
     """`testing.explore` on the backend of this test; raises what it finds."""
     from kingdom_async.pytest_plugin import on_backend_of
 

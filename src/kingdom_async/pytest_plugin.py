@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from traceback import walk_tb
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -26,6 +26,9 @@ from .testing.guard import Guard, TookTooLong
 from .testing.idle import Deadlock
 from .testing.left import LeakError
 from .testing.options import read_backends, read_seed, read_timeout, read_trace
+
+if TYPE_CHECKING:
+    from .testing import Report
 
 __all__ = ["VirtualClock", "every_backend"]
 
@@ -253,7 +256,7 @@ def virtual_clock_of(request: pytest.FixtureRequest) -> VirtualClock:
     return VirtualClock(plugin.run)
 
 
-def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., Any]:
+def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., Report]:
     """A tool of `kingdom_async.testing` that starts loops, for this test.
 
     It runs on the backend of the test, with the seed of the command line alone where there is
@@ -269,9 +272,9 @@ def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., An
         given = {"seeds": [int(seed)]} if tool == "explore" else {"seed": int(seed)}
 
     @wraps(func)
-    def run(body: Any, **options: Any) -> Any:
+    def run(body: Any, **options: Any) -> Report:
         __tracebackhide__ = True
-        report = func(body, **{"backend": backend, **options, **given})
+        report: Report = func(body, **{"backend": backend, **options, **given})
         report.raise_if_failed()
         return report
 
