@@ -44,7 +44,9 @@ def executors() -> Iterator[Callable[[str], Executor]]:
         elif kind == "loky":
             from loky import get_reusable_executor
 
-            executor = get_reusable_executor(max_workers=2)
+            # A worker that has had nothing to do for ten seconds ends, with a warning if it
+            # was about to be asked; here that is an error, and breaks the executor.
+            executor = get_reusable_executor(max_workers=2, timeout=600)
         else:
             from distributed import Client, LocalCluster
 
