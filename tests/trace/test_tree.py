@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import types
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Literal
+from weakref import ref
 
 import anyio
 import pytest
@@ -294,6 +297,53 @@ def test_the_lines_of_a_tree() -> None:
         "└─ gather at a.py:2 in f",
         "   └─ task 5",
     ]
+
+
+async def test_a_deep_stack() -> None:
+    """The line is the innermost one, however many coroutines are around it."""
+
+    async def deep(left: int) -> None:
+        if left:
+            await deep(left - 1)
+        else:
+            await anyio.sleep_forever()  # here
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(deep, 250, name="deep")
+        await settle()
+        shown = drawn()
+        group.cancel()
+    (line,) = [line for line in shown if line.lstrip("│├└─ ").startswith("deep")]
+    assert "# here" in line
+
+
+async def test_a_look_keeps_no_variable_alive() -> None:
+    """What a function lets go of is gone, although somebody looked at its frame."""
+
+    class Page: ...
+
+    pages: list[ref[Page]] = []
+    alive: list[bool] = []
+    looked = anyio.Event()
+
+    @types.coroutine
+    def load() -> Generator[Any, Any, None]:
+        page = Page()
+        pages.append(ref(page))
+        yield from looked.wait().__await__()
+        del page
+        alive.append(pages[0]() is not None)
+
+    async def task() -> None:
+        await load()
+
+    with trace.recording("steps"):
+        async with ka.TaskGroup() as group:
+            group.start_soon(task)
+            await settle()
+            trace.tree()
+            looked.set()
+    assert alive == [False]
 
 
 async def test_a_thousand_tasks_inside_each_other() -> None:

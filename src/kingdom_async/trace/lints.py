@@ -143,7 +143,7 @@ class Sampler:
         if native is None or coro is None or raw is None:
             return
         life = Life(*raw)
-        stack = [] if getattr(coro, "cr_running", False) else list(links(coro))
+        stack = [] if getattr(coro, "cr_running", False) else [*links(coro)]
         self._look_for_cancel(seen, life, native, stack, at, called)
         if stack:
             self._look_for_wait(seen.serial, stack, at, waits)
@@ -243,7 +243,7 @@ class Sampler:
         if (kind, serial) in self._told or serial not in self._store.live:
             return
         self._told.add((kind, serial))
-        shown = lines(list(frames(stack[0][0]))) if stack else []
+        shown = lines(frames(stack[0][0])) if stack else []
         if not shown:
             self._recorder.suspect(kind, serial, what)
             return

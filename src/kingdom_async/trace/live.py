@@ -15,7 +15,7 @@ from .._failures import short_repr
 from .loops import tasks_of
 from .recorder import has_begun
 from .records import Span, now
-from .stacks import Line, frames, lines, running
+from .stacks import Line, frames, lines, running, variable
 from .store import Life, copied
 
 if TYPE_CHECKING:
@@ -154,14 +154,14 @@ def _state(task: NativeTask | None) -> State:
 
 def _stack(loop: Loop, task: NativeTask) -> list[FrameType]:
     if _state(task) != "running":
-        return list(frames(task.coro))
+        return frames(task.coro)
     # A coroutine that runs does not say what it awaits; the thread does.
     return running(loop.thread, below=getattr(task.coro, "cr_code", None))
 
 
 def _item(stack: list[FrameType]) -> str | None:
     for frame in stack:
-        if frame.f_code is _WORKING and (item := frame.f_locals.get("item")) is not None:
+        if frame.f_code is _WORKING and (item := variable(frame, "item")) is not None:
             return short_repr(item)
     return None
 

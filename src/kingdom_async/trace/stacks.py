@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from gc import get_referents
 from importlib.util import find_spec
@@ -16,7 +17,8 @@ from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
-_DEEPEST = 200
+#: How far a stack is followed, and how many of its innermost ones are told.
+_DEEPEST, _TOLD = 10_000, 200
 
 
 class Line(NamedTuple):
@@ -45,21 +47,24 @@ def line_of(code: CodeType, instruction: int) -> Line:
     return Line(code.co_filename, number, code.co_name)
 
 
-def frames(awaitable: object) -> Iterator[FrameType]:
-    """The frames of a waiting coroutine, from the outermost to the one that waits."""
-    for _ in range(_DEEPEST):
-        frame, awaitable = _unwrapped(awaitable)
-        if frame is not None:
-            yield frame
-        if awaitable is None:
-            return
+def frames(awaitable: object) -> list[FrameType]:
+    """The frames of a waiting coroutine, from the outermost to the one that waits.
+
+    Of a stack that is deeper than most, the innermost ones.
+    """
+    found = (_frame(holder) for holder, _ in links(awaitable))
+    return [frame for frame in found if frame is not None]
 
 
-def links(awaitable: Any) -> Iterator[tuple[object, CodeType]]:
+def links(awaitable: object) -> deque[tuple[object, CodeType]]:
     """The same coroutines and generators with their code.
 
     Cheaper than frames; and whoever holds a frame keeps its variables alive.
     """
+    return deque(_followed(awaitable), maxlen=_TOLD)
+
+
+def _followed(awaitable: Any) -> Iterator[tuple[object, CodeType]]:
     for _ in range(_DEEPEST):
         holder = awaitable
         if isinstance(holder, CoroutineType):
@@ -67,19 +72,37 @@ def links(awaitable: Any) -> Iterator[tuple[object, CodeType]]:
             awaitable = holder.cr_await
         elif isinstance(holder, GeneratorType):
             yield holder, holder.gi_code
-            drives = DRIVEN in holder.gi_code.co_varnames
-            awaitable = _unwrapped(holder)[1] if drives else _delegated(holder)
+            driven = variable(_frame(holder), DRIVEN)
+            awaitable = _delegated(holder) if driven is None else driven
         elif isinstance(holder, AsyncGeneratorType):
             yield holder, holder.ag_code
             awaitable = holder.ag_await
         else:
-            awaitable = _unwrapped(holder)[1]
+            awaitable = _held(holder)
         if awaitable is None:
             return
 
 
 def _delegated(generator: Any) -> Any:
     return generator.gi_yieldfrom
+
+
+def _frame(holder: Any) -> FrameType | None:
+    if isinstance(holder, CoroutineType):
+        return holder.cr_frame
+    return holder.gi_frame if isinstance(holder, GeneratorType) else holder.ag_frame
+
+
+def variable(frame: FrameType | None, name: str) -> Any:
+    """The value of a function's variable; None where there is none of that name."""
+    if frame is None or name not in frame.f_code.co_varnames:
+        return None
+    found = frame.f_locals
+    value = found.get(name)
+    if sys.version_info < (3, 13):
+        # It is a copy, which stays with the frame and keeps what the function lets go of.
+        found.clear()
+    return value
 
 
 def lines(stack: list[FrameType]) -> list[Line]:
@@ -111,23 +134,13 @@ def _line(frame: FrameType) -> Line:
     return Line(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
 
 
-def _unwrapped(awaitable: Any) -> tuple[FrameType | None, Any]:
-    """The frame of *awaitable*, if it has one, and what it waits for."""
-    if isinstance(awaitable, CoroutineType):
-        return awaitable.cr_frame, awaitable.cr_await
-    if isinstance(awaitable, GeneratorType):
-        frame = awaitable.gi_frame
-        driven: Any = None if frame is None else frame.f_locals.get(DRIVEN)
-        if driven is not None:
-            return frame, driven
-        return frame, awaitable.gi_yieldfrom  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if isinstance(awaitable, AsyncGeneratorType):
-        return awaitable.ag_frame, awaitable.ag_await
+def _held(awaitable: Any) -> Any:
+    """What is behind something that is written in C."""
     if type(awaitable).__name__ in _HOLDERS:
         for held in get_referents(awaitable):
             if isinstance(held, _FRAMED) or type(held).__name__ in _HOLDERS:
-                return None, held  # pyright: ignore[reportUnknownVariableType]
-    return None, None
+                return held  # pyright: ignore[reportUnknownVariableType]
+    return None
 
 
 _FRAMED = (CoroutineType, GeneratorType, AsyncGeneratorType)
