@@ -214,6 +214,30 @@ async def test_one_span_in_many_tasks() -> None:
     ]
 
 
+@levels
+async def test_one_span_in_a_task_that_was_in_it_before(level: Level) -> None:
+    """Who entered it before the recording began ends nobody else's."""
+    span = trace.span("shared")
+    leave = [anyio.Event(), anyio.Event()]
+
+    async def work(number: int) -> None:
+        with span:
+            await leave[number].wait()
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(work, 0, name="early")
+        await settle()
+        with trace.recording(level) as recording:
+            group.start_soon(work, 1, name="late")
+            await settle()
+            leave[0].set()
+            await settle()
+            assert [each.outcome for each in recording.spans] == ["running"]
+            leave[1].set()
+            await settle()
+    assert told(recording) == [("shared", "late", "ok", None)]
+
+
 class Unspeakable:
     def __str__(self) -> str:
         raise RuntimeError("no name")

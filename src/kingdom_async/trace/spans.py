@@ -45,15 +45,22 @@ class span(AbstractContextManager[None]):  # reads as a statement
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._ends:
-            self._ends.pop(self._mine())[1](exc)
+        if self._ends and (mine := self._mine()) is not None:
+            self._ends.pop(mine)[1](exc)
 
-    def _mine(self) -> int:
-        """Which of the ends: several tasks may be in one and the same object."""
+    def _mine(self) -> int | None:
+        """Which of the ends: several tasks may be in one and the same object.
+
+        None for a task that entered it before it was recorded.
+        """
         observer = _observe.observer
-        task = None if observer is None else observer.task()
+        if observer is None:  # nobody is left to be told
+            return -1
+        task = observer.task()
         indexes = range(len(self._ends) - 1, -1, -1)
-        return next((index for index in indexes if self._ends[index][0] == task), -1)
+        return next(
+            (index for index in indexes if self._ends[index][0] == task), None if task else -1
+        )
 
 
 @overload
