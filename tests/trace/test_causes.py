@@ -365,6 +365,28 @@ def test_the_table(program: Callable[[], Awaitable[None]], backend: str, level: 
     assert plain(found[0] if found else None) == expected
 
 
+@pytest.mark.parametrize("backend", chosen(REAL))
+def test_a_timer_is_no_deadline(backend: str) -> None:
+    """Whose sleep ends in the turn in which a neighbour fails was cancelled by that failure."""
+
+    async def fails() -> None:
+        await anyio.sleep(0.01)
+        raise ValueError("broken")
+
+    async def main() -> None:
+        async with ka.TaskGroup(errors="first") as group:
+            for _ in range(20):
+                group.start_soon(anyio.sleep, 0.01)
+            group.start_soon(fails)
+            for _ in range(20):
+                group.start_soon(anyio.sleep, 0.01)
+
+    with trace.recording() as recording, pytest.raises(ValueError, match="broken"):
+        ka.run(main, backend=backend)
+    causes = {task.cancelled_by for task in recording.tasks if task.outcome == "cancelled"}
+    assert all("failed: ValueError" in str(cause) for cause in causes)
+
+
 def test_every_row_has_a_program() -> None:
     """Nothing stands in the table that is not tested."""
     assert set(TABLE) == {(program.__doc__ or "").strip() for program in PROGRAMS}

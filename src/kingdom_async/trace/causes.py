@@ -66,7 +66,11 @@ class Deadline:
 def cause_of(error: BaseException, life: Life, store: Store) -> str:
     """A sentence for the cancellation that ended a task."""
     said = _Said(error)
-    return _around(life, store, said) or said.sentence
+    found = _around(life, store, said)
+    if found is None and said.may_be_timer:
+        said.may_be_group = True
+        found = _around(life, store, said)
+    return found or said.sentence
 
 
 def _around(life: Life, store: Store, said: _Said) -> str | None:
@@ -93,6 +97,8 @@ class _Said:
 
     def __init__(self, error: BaseException) -> None:
         self.may_be_group = self.may_be_deadline = True
+        #: True where "deadline" may be the timer of a sleep that would have ended right then.
+        self.may_be_timer = False
         if isinstance(error, asyncio.CancelledError):
             self.sentence = self._of_asyncio(error)
         else:
@@ -116,6 +122,7 @@ class _Said:
         source: str = getattr(error, "source", "unknown")
         reason: str | None = getattr(error, "reason", None)
         self.may_be_deadline = source in ("deadline", "unknown")
+        self.may_be_timer = source == "deadline"
         self.may_be_group = source in ("explicit", "nursery", "unknown")
         if source != "explicit":
             return source if reason is None else f"{source}: {reason}"
