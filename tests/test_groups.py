@@ -9,7 +9,7 @@ import gc
 import re
 import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -212,6 +212,26 @@ async def test_handles_give_values_and_are_named(errors: Any) -> None:
     assert [handle.return_value for handle in handles] == [2, 4, 6, 8]
     default = f"{__name__}.{double.__qualname__}"
     assert [handle.name for handle in handles] == [default, "four", default, "eight"]
+
+
+@BOTH
+async def test_a_task_is_named_for_the_function_that_was_given(errors: Any) -> None:
+    """Not for the coroutine that it returned, which another function may have made."""
+
+    class Serve:
+        async def __call__(self) -> None:
+            pass
+
+    def wrapper() -> Coroutine[Any, Any, None]:
+        return checkpoint()
+
+    async with ka.TaskGroup(errors=errors) as group:
+        for func, told in (
+            (Serve(), Serve),
+            (wrapper, wrapper),
+            (functools.partial(wrapper), wrapper),
+        ):
+            assert group.start_soon(func).name == f"{__name__}.{told.__qualname__}"
 
 
 @BOTH

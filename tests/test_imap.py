@@ -222,6 +222,17 @@ async def test_the_consumer_gets_the_results_before_the_gap_and_then_the_error(
     assert caught.value.__notes__ == ["while mapping item 3: 0"]
 
 
+@orders
+async def test_nothing_comes_after_the_error_that_was_raised(ordered: bool) -> None:
+    """Nor is anything waited for: results behind the gap are dropped."""
+    async with ka.imap(invert, [0, 5, 8], limit=3, ordered=ordered) as results:
+        with pytest.raises(ZeroDivisionError):
+            while True:
+                await anext(results)
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+
 async def test_results_before_the_gap_are_waited_for() -> None:
     """An item that failed early does not cancel those before it."""
 

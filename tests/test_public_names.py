@@ -81,6 +81,14 @@ def test_what_is_ours_has_a_docstring(name: str) -> None:
     assert doc.splitlines()[0].endswith(".")
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_tracebacks_name_our_exceptions_as_users_import_them(name: str) -> None:
+    """``kingdom_async.QueueClosed``, and no file of ours that nobody knows."""
+    value = getattr(ka, name)
+    if isinstance(value, type) and issubclass(value, BaseException):
+        assert value.__module__ == "kingdom_async"
+
+
 @pytest.mark.skipif(not REFERENCE, reason="the documentation is not here")
 @pytest.mark.parametrize("name", ka.__all__)
 def test_every_name_is_in_the_reference(name: str) -> None:

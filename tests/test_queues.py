@@ -66,6 +66,11 @@ def test_an_unknown_policy_is_refused() -> None:
         ka.Queue[int](1, overflow="drop_newest")  # type: ignore[arg-type]
 
 
+def test_any_infinite_number_means_no_bound() -> None:
+    """``float("inf")`` is as good as ``math.inf``."""
+    assert ka.Queue[int](float("inf")).maxsize == math.inf
+
+
 def test_its_repr_has_name_and_size() -> None:
     """What errors and logs show tells one queue from another."""
     named = ka.Queue[int](3, name="pages")

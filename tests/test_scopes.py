@@ -206,6 +206,18 @@ async def test_the_error_says_what_took_too_long_and_how_long(call: str) -> None
     assert (error.seconds, error.elapsed) == (pytest.approx(5), pytest.approx(7.5))
 
 
+@FAILING
+@virtual_time
+@pytest.mark.parametrize("moved", [-2, 3])
+async def test_the_error_counts_to_where_the_deadline_was_moved(call: str, moved: int) -> None:
+    """seconds is the time that the block had, and not the one it was to have at first."""
+    with pytest.raises(ka.DeadlineExceeded) as caught:
+        with in_seconds(call, 5) as scope:
+            scope.deadline += moved
+            await anyio.sleep_forever()
+    assert caught.value.seconds == pytest.approx(5 + moved)
+
+
 @virtual_time
 async def test_without_a_reason_the_error_still_says_how_long() -> None:
     """The reason is optional, the numbers are not."""
