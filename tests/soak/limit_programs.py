@@ -9,12 +9,14 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kingdom_async as ka
 
-from .queue_programs import Body
 from .strikes import Strikes
+
+if TYPE_CHECKING:
+    from .queue_programs import Body
 
 #: As `ka.amap`, which may be replaced by one with a bug.
 Amap = Callable[..., Awaitable[list[Any]]]

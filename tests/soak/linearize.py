@@ -40,7 +40,9 @@ class Call:
         end = "" if self.ended == NEVER else self.ended
         blocked = " (blocked)" if self.was_blocked else ""
         argument = "" if self.argument is None else repr(self.argument)
-        return f"task {self.task} [{self.begun}–{end}] {self.name}({argument}) → {answer}{blocked}"
+        return (
+            f"task {self.task} [{self.begun}-{end}] {self.name}({argument}) → {answer}{blocked}"
+        )
 
 
 #: The states that can follow when a call has its answer in this state; none if it cannot. The

@@ -1,8 +1,8 @@
 """Made-up programs, as data: what each task does, and when.
 
 Rule: the outcome of a program is determined. So no two tasks do anything by themselves in the
-same moment: before each operation, and at the end of each script, a task sleeps for a time of its
-own. All that follows in that same moment, on whatever tasks, follows from that one operation.
+same moment: before each operation, and at the end of each script, a task sleeps for a time of
+its own. All that follows in that moment, on whatever tasks, follows from that one operation.
 """
 
 from __future__ import annotations
@@ -100,8 +100,11 @@ class _Maker:
             number = dice.randint(1, 4) if kind in _MANY else 1
             if kind in ("cleanup", "group"):
                 number += 1  # the cleanup itself, and the body
-            scripts = tuple(self.script(f"{name}{letter}", depth + 1) for letter in "abcde"[:number])
-        return Op(kind, self._delay(), self._number, dice.choice(ways), scripts, dice.random() < 0.6)
+            scripts = tuple(
+                self.script(f"{name}{letter}", depth + 1) for letter in "abcde"[:number]
+            )
+        catches = dice.random() < 0.6
+        return Op(kind, self._delay(), self._number, dice.choice(ways), scripts, catches)
 
     def _delay(self) -> int:
         return self._dice.randrange(1, LONGEST)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import kingdom_async as ka
-
-if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
+from kingdom_async._failures import is_group
 
 _SENTENCES = re.compile(r"unhandled errors in a TaskGroup|Exceptions from Trio nursery")
 
@@ -52,7 +49,7 @@ def _first(mine: list[tuple[float, object]], theirs: list[tuple[float, object]])
 def tree(error: BaseException) -> object:
     """Types, messages, notes and parts of *error*."""
     notes = tuple(map(plain, getattr(error, "__notes__", ())))
-    if isinstance(error, BaseExceptionGroup):
+    if is_group(error):
         return ("group", *notes, *sorted(map(tree, error.exceptions), key=repr))
     if type(error).__name__ in ("Cancelled", "CancelledError"):
         return "cancelled"

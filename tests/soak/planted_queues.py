@@ -1,20 +1,29 @@
 """Queues with a bug in each, which the checks must find.
 
-Rule: each breaks one promise of `ka.Queue`, in the way in which a queue written in a hurry would.
+Rule: each breaks one promise of `ka.Queue`, as a queue written in a hurry would.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kingdom_async as ka
-from kingdom_async._buffer import Waiter
+
+if TYPE_CHECKING:
+    from kingdom_async._buffer import Waiter
 
 T = TypeVar("T")
 
 
-class LosesOnCancellation(ka.Queue[T]):
+class Planted(ka.Queue[T]):
+    """Says nothing when it is dropped with items in it, as a failing program leaves it."""
+
+    def __del__(self) -> None:
+        return None
+
+
+class LosesOnCancellation(Planted[T]):
     """An item is handed to a getter that waits, and is gone with it."""
 
     def _give_up(self, waiter: Waiter, waiters: deque[Waiter]) -> None:
@@ -23,7 +32,7 @@ class LosesOnCancellation(ka.Queue[T]):
         super()._give_up(waiter, waiters)
 
 
-class KeepsLeave(ka.Queue[T]):
+class KeepsLeave(Planted[T]):
     """A getter that was woken and is cancelled wakes nobody else: the lost wake-up."""
 
     def _give_up(self, waiter: Waiter, waiters: deque[Waiter]) -> None:
@@ -31,7 +40,7 @@ class KeepsLeave(ka.Queue[T]):
             super()._give_up(waiter, waiters)
 
 
-class HasPutWhenCancelled(ka.Queue[T]):
+class HasPutWhenCancelled(Planted[T]):
     """A put that waits has put already, whatever becomes of it."""
 
     async def put(self, item: T) -> None:
@@ -43,7 +52,7 @@ class HasPutWhenCancelled(ka.Queue[T]):
             raise
 
 
-class Swaps(ka.Queue[T]):
+class Swaps(Planted[T]):
     """While somebody waits, the last comes first."""
 
     def _append(self, item: T) -> None:
@@ -52,7 +61,7 @@ class Swaps(ka.Queue[T]):
             self._items.rotate(1)
 
 
-class Doubles(ka.Queue[T]):
+class Doubles(Planted[T]):
     """A batch of several leaves its last item in the queue."""
 
     def _take(self, most: int) -> list[T]:
@@ -63,7 +72,7 @@ class Doubles(ka.Queue[T]):
         return taken
 
 
-class DropsUnsaid(ka.Queue[T]):
+class DropsUnsaid(Planted[T]):
     """What is pushed out is not counted."""
 
     def _put_at_once(self, item: T, call: str) -> bool:
@@ -74,7 +83,7 @@ class DropsUnsaid(ka.Queue[T]):
         return answer
 
 
-class Overfull(ka.Queue[T]):
+class Overfull(Planted[T]):
     """The place that a woken putter was promised is given to another one as well."""
 
     def _put_at_once(self, item: T, call: str) -> bool:
@@ -85,7 +94,7 @@ class Overfull(ka.Queue[T]):
             self._reserved += reserved
 
 
-class ForgetsPutters(ka.Queue[T]):
+class ForgetsPutters(Planted[T]):
     """`close` leaves those alone who wait for room."""
 
     def close(self, error: BaseException | None = None) -> None:
@@ -94,7 +103,7 @@ class ForgetsPutters(ka.Queue[T]):
         self._putters = waiting
 
 
-class ClosesTooEarly(ka.Queue[T]):
+class ClosesTooEarly(Planted[T]):
     """After `close` consumers do not get what is there."""
 
     def _check_end(self, call: str) -> None:
@@ -106,7 +115,7 @@ class ClosesTooEarly(ka.Queue[T]):
         return not self._closed and super()._can_take()
 
 
-class JoinsTooEarly(ka.Queue[T]):
+class JoinsTooEarly(Planted[T]):
     """`join` returns when the queue is empty, though the work is not done."""
 
     async def join(self) -> None:
@@ -115,7 +124,7 @@ class JoinsTooEarly(ka.Queue[T]):
             await ka.checkpoint()
 
 
-class FullTooSoon(ka.Queue[T]):
+class FullTooSoon(Planted[T]):
     """There is one place less than was said; only a model of the queue can see that."""
 
     def _put_at_once(self, item: T, call: str) -> bool:
@@ -124,14 +133,14 @@ class FullTooSoon(ka.Queue[T]):
         return super()._put_at_once(item, call)
 
 
-class Unfair(ka.Queue[T]):
+class Unfair(Planted[T]):
     """Whoever comes takes what was promised to one who waited, and then finds nothing."""
 
     def _can_take(self) -> bool:
         return bool(self._items)
 
 
-class ShowsTooMuch(ka.Queue[T]):
+class ShowsTooMuch(Planted[T]):
     """`qsize` counts what was put ever, as far as there is room."""
 
     def qsize(self) -> int:

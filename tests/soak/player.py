@@ -1,8 +1,8 @@
 """Plays a made-up program, and keeps the log.
 
-Rule: an operation that may wait is entered in the log after the next delay, not when it is over:
-whether a task that is cancelled in the very moment in which it was woken has seen what woke it,
-no backend promises.
+Rule: an operation is entered in the log after the next delay, not when it is over. Whether a
+task that is cancelled in the moment in which it was woken has seen what woke it, no backend
+promises.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ class Player:
 
     def __init__(self) -> None:
         self.log: dict[str, list[tuple[float, object]]] = {}
+        #: What no program raises: the player itself is wrong.
+        self.mistakes: list[Exception] = []
         self._queues = [ka.Queue[int](size, overflow=policy) for size, policy in QUEUES]  # type: ignore[arg-type]
         self._events = [ka.Event() for _ in range(2)]
         self._limiter = ka.Limiter(2, name="soak")
         self._lock = ka.Lock()
-        self._rate = ka.RateLimit(1 / LONGEST)
+        self._starts = ka.RateLimit(1 / LONGEST)
 
     async def play(self, program: Script) -> object:
         try:
@@ -74,6 +76,8 @@ class Player:
         except (ka.QueueClosed, ka.WouldBlock) as error:
             answer = type(error).__name__
         except Exception as error:
+            if isinstance(error, (TypeError, AttributeError, AssertionError)):
+                self.mistakes.append(error)
             if not op.catches:
                 raise
             answer = tree(error)
@@ -119,7 +123,7 @@ class Player:
                 await event.wait()
 
     async def _rate(self, op: Op, group: object) -> None:
-        async with self._rate:
+        async with self._starts:
             pass
 
     async def _offload(self, op: Op, group: object) -> int:
@@ -148,6 +152,7 @@ class Player:
                 return await group.handles[op.number % len(group.handles)]
         except (ka.TaskFailed, ka.TaskCancelled) as error:
             return type(error).__name__
+        return "still at work"
 
     def _queue(self, op: Op) -> ka.Queue[int]:
         return self._queues[op.number % len(self._queues)]

@@ -1,11 +1,12 @@
 """Made-up programs, each of which must come to the same on every backend.
 
-Besides on each backend's own order of tasks, each is run under a shuffled one: what is determined
-does not depend on it.
+Besides under each backend's own order of tasks, each is run under a shuffled one: what is
+determined does not depend on it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -47,7 +48,9 @@ RUNNERS: dict[str, Callable[[Main, int], None]] = {
 }
 
 
-def outcome(program: Script, runner: str, seed: int = 0, player: type[Player] = Player) -> Outcome:
+def outcome(
+    program: Script, runner: str, seed: int = 0, player: type[Player] = Player
+) -> Outcome:
     """What *program* comes to there."""
     results: list[object] = []
     logs: list[dict[str, list[tuple[float, object]]]] = []
@@ -59,16 +62,22 @@ def outcome(program: Script, runner: str, seed: int = 0, player: type[Player] = 
             results.append(await playing.play(program))
         except Exception as error:
             results.append(tree(error))
+        for mistake in playing.mistakes:
+            raise mistake
 
     with records() as messages:
         RUNNERS[runner](main, seed)
     return Outcome(results[0], logs[0], messages)
 
 
-def differences(seed: int, player: type[Player] = Player) -> list[str]:
+def differences(
+    seed: int, player: type[Player] = Player, tally: Counter[str] | None = None
+) -> list[str]:
     """Where the program of *seed* comes to something else."""
     program = made(seed)
     first = outcome(program, "asyncio", seed, player)
+    if tally is not None:
+        tally.update(scripts=len(first.log), entries=sum(map(len, first.log.values())))
     found: list[str] = []
     for runner in RUNNERS:
         if runner != "asyncio":

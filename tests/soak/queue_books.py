@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-import kingdom_async as ka
-
 if TYPE_CHECKING:
+    import kingdom_async as ka
+
     #: Whose item it is, and which of theirs.
     Item = tuple[int, int]
 

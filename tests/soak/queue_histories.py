@@ -10,16 +10,18 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import kingdom_async as ka
 
 from .linearize import NEVER, Call, linearization
 from .queue_model import CLOSED, DONE, EMPTY, FULL, Model, State
-from .queue_programs import Body
 from .strikes import Strikes
 
-_POLICIES = ("wait", "wait", "drop_new", "drop_old", "error")
+if TYPE_CHECKING:
+    from .queue_programs import Body, Overflow
+
+_POLICIES: tuple[Overflow, ...] = ("wait", "wait", "drop_new", "drop_old", "error")
 _PUTS = ("put", "put", "put", "put_nowait")
 _TAKES = ("get", "get", "get", "get_nowait", "get_batch", "drain", "qsize", "close")
 
@@ -44,8 +46,9 @@ class _History:
 
     def __init__(self, dice: random.Random, kind: type[ka.Queue[Any]]) -> None:
         self._dice = dice
-        self._model = Model(dice.choice((1, 1, 2, 3)), dice.choice(_POLICIES))
-        self._queue: ka.Queue[int] = kind(self._model.maxsize, overflow=self._model.overflow)
+        overflow = dice.choice(_POLICIES)
+        self._model = Model(dice.choice((1, 1, 2, 3)), overflow)
+        self._queue: ka.Queue[int] = kind(self._model.maxsize, overflow=overflow)
         self._strikes = Strikes(dice)
         self._clock = 0
         self._items = 0
@@ -68,11 +71,11 @@ class _History:
             if ka.current_backend() == "asyncio+uvloop":
                 await self._turns(20)
                 await self._call(9, "close")
-                return
-            await ka.sleep(1)  # time moves where nothing else can happen
-            for call in self._calls:
-                call.was_blocked = call.ended == NEVER
-            group.cancel()
+            else:
+                await ka.sleep(1)  # time moves where nothing else can happen
+                for call in self._calls:
+                    call.was_blocked = call.ended == NEVER
+                group.cancel()
         self._left = self._queue.drain()
 
     def check(self) -> None:
@@ -85,9 +88,9 @@ class _History:
         return "\n".join((first, *map(str, self._calls)))
 
     def _is_end(self, state: State) -> bool:
-        left = [*state.items] == self._left or ka.current_backend() == "asyncio+uvloop"
         blocked = (call for call in self._calls if call.was_blocked)
-        return left and all(self._model.may_block(state, call) for call in blocked)
+        rightly = all(self._model.may_block(state, call) for call in blocked)
+        return rightly and [*state.items] == self._left
 
     # --- the tasks -------------------------------------------------------------------
 
@@ -121,11 +124,11 @@ class _History:
 
     async def _answer(self, call: Call) -> object:
         method: Callable[..., Any] = getattr(self._queue, call.name)
-        answer = method() if call.argument is None else method(call.argument)
+        answer: Any = method() if call.argument is None else method(call.argument)
         if isinstance(answer, Awaitable):
             answer = await answer
         if isinstance(answer, list):
-            return tuple(answer)
+            return tuple(cast("list[int]", answer))
         return DONE if answer is None else answer
 
     def _argument(self, name: str) -> int | None:

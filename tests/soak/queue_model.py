@@ -1,17 +1,18 @@
 """A queue as a plain, sequential thing: what each call answers, in which state.
 
-Rule: strict but for one allowance, which the docstrings of the queue make: an item for which a
-waiting task was given leave is not there for `get_nowait`, `get_batch` and `drain`, and a place
-for which one was given leave is not there for `put_nowait`. So each of them may find one item or
+Rule: strict but for one allowance, which the docstrings of the queue make. An item that a task
+was given leave to take is not there for `get_nowait`, `get_batch` and `drain`, and a place that
+one was given leave to fill is not there for `put_nowait`. So each of them may find one item or
 place less for each call under way that waits for one, even if that is cancelled then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from .linearize import Call
+if TYPE_CHECKING:
+    from .linearize import Call
 
 FULL, EMPTY, CLOSED, DONE = "full", "empty", "closed", "done"
 
@@ -84,15 +85,15 @@ class Model:
     def _take_many(self, state: State, call: Call, others: Collection[Call]) -> list[State]:
         if call.answer == CLOSED:
             return self._get(state, call, others)
-        assert isinstance(call.answer, tuple)
-        number = len(call.answer)
+        taken = cast("tuple[int, ...]", call.answer)
+        number = len(taken)
         owned = _number_of(_WAITS_FOR_ITEM, others)
         is_all = len(state.items) - number <= owned
         if call.name == "get_batch":
             is_all = is_all or number == call.argument
             if not 0 < number <= int(str(call.argument)):
                 return []
-        if state.items[:number] != call.answer or not is_all:
+        if state.items[:number] != taken or not is_all:
             return []
         return [State(state.items[number:], state.is_closed)]
 

@@ -14,11 +14,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Literal, cast, get_args
 
 import kingdom_async as ka
+from kingdom_async.testing import Report, cancel_everywhere
 
 from .queue_books import Books
 from .strikes import Strikes
 
 Body = Callable[[], Awaitable[None]]
+Mode = Literal["once", "twice", "native"]
 Overflow = Literal["wait", "drop_new", "drop_old", "error"]
 
 #: How a program ends: all is consumed, it is closed meanwhile, left, or cancelled.
@@ -29,7 +31,9 @@ class Planned(Exception):
     """What a producer fails with, or a queue is closed with."""
 
 
-def conformance(kind: type[ka.Queue[Any]] = ka.Queue, tally: Counter[str] | None = None) -> Body:
+def conformance(
+    kind: type[ka.Queue[Any]] = ka.Queue, tally: Counter[str] | None = None
+) -> Body:
     """A body for `explore`, whose seed also decides what the program is."""
 
     async def queue_program() -> None:
@@ -40,6 +44,22 @@ def conformance(kind: type[ka.Queue[Any]] = ka.Queue, tally: Counter[str] | None
             tally.update(program.figures())
 
     return queue_program
+
+
+def injected(
+    seed: int, backend: str, kind: type[ka.Queue[Any]] = ka.Queue, mode: Mode = "once"
+) -> Report:
+    """The program of *seed*, cancelled as a whole at each of its steps in turn."""
+    programs: list[_Program] = []
+
+    async def queue_program() -> None:
+        programs[:] = [_Program(random.Random(seed), kind)]
+        await programs[0].run()
+
+    def books() -> None:
+        programs[0].books.check()
+
+    return cancel_everywhere(queue_program, check=books, backend=backend, mode=mode, seed=seed)
 
 
 class _Program:

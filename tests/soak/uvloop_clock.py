@@ -1,8 +1,9 @@
 """Virtual time on uvloop, for programs without sockets: a loop whose timers are its own.
 
-Rule: the clock jumps to the next timer in a turn of the loop in which nothing was scheduled. The
-library offers no such thing, since it cannot be had where a program waits for files (libuv waits
-inside); the programs here wait for nothing but one another, time, and threads that `held` counts.
+Rule: the clock jumps to the next timer in a turn of the loop in which nothing was scheduled.
+
+The library offers no such thing: libuv waits inside, so it cannot be had where a program waits
+for files. The programs here wait for one another, for time, and for threads that `held` counts.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def virtual_uvloop() -> asyncio.AbstractEventLoop:
 def _virtual_class() -> Any:
     import uvloop
 
-    class VirtualUvloop(uvloop.Loop):
+    base: Any = uvloop.Loop
+
+    class VirtualUvloop(base):  # type: ignore[misc]
         held = 0
 
         def __init__(self) -> None:
@@ -78,7 +81,8 @@ def _virtual_class() -> Any:
             self, callback: Any, *args: Any, context: Context | None = None
         ) -> asyncio.Handle:
             self._is_quiet = False
-            return super().call_soon(callback, *args, context=context)
+            handle: asyncio.Handle = super().call_soon(callback, *args, context=context)
+            return handle
 
         def _timer_handle_cancelled(self, timer: asyncio.TimerHandle) -> None:
             """It stays among the timers, and is passed over."""
