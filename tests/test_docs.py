@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import gc
 import inspect
 import os
 import re
@@ -40,6 +41,12 @@ every_backend = pytest.mark.parametrize("backend", chosen(REAL))
 
 def _name(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_frozen() -> None:
+    """As a reader has it: Hypothesis, which a page uses, asks who refers to an object."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -326,6 +326,7 @@ def test_hung_runs_end_it(backend: str) -> None:
 @every_backend
 def test_nothing_is_left_of_it(backend: str) -> None:
     """No thread, no frozen objects, and the filters of warnings as they were."""
+    gc.unfreeze()  # what conftest.py has frozen
     threads, filters = threading.active_count(), [*warnings.filters]
     cancel_everywhere(three_turns, backend=backend)
     assert threading.active_count() == threads
