@@ -212,6 +212,71 @@ async def test_no_swallowed_cancellation() -> None:
     assert found(recording, "swallowed-cancellation") == []
 
 
+@needs_counts
+async def test_a_swallowed_cancellation_by_the_handle() -> None:
+    """The same where only this task is cancelled, after a timer of its own went off."""
+
+    async def deaf() -> None:
+        await anyio.sleep(0.001)
+        slept.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            pass
+
+    slept = anyio.Event()
+    with trace.recording("steps") as recording:
+        async with ka.TaskGroup() as group:
+            handle = group.start_soon(deaf, name="deaf")
+            await slept.wait()
+            await settle()
+            handle.cancel()
+    assert len(found(recording, "swallowed-cancellation")) == 1
+
+
+async def winner(group: ka.TaskGroup) -> None:
+    await anyio.sleep(0.001)
+    group.cancel("found")
+
+
+async def winner_with_care(group: ka.TaskGroup) -> None:
+    group.cancel("found")
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(0.001)
+
+
+async def giver_up(group: ka.TaskGroup) -> None:
+    handles: list[anyio.TaskHandle[None]] = []
+
+    async def ends_itself() -> None:
+        await anyio.sleep(0.001)
+        handles[0].cancel()
+
+    handles.append(group.start_soon(ends_itself))
+    await handles[0].wait()
+    group.cancel()
+
+
+async def race(group: ka.TaskGroup) -> None:
+    async def after(seconds: float) -> float:
+        await anyio.sleep(seconds)
+        return seconds
+
+    await ka.first_success(after(0.001), after(5))
+    await ka.first_finished(after(0.001), after(5))
+    group.cancel()
+
+
+@pytest.mark.parametrize("ends", [winner, winner_with_care, giver_up, race])
+async def test_who_ends_its_group_swallows_nothing(ends: Any) -> None:
+    """A timer that went off is no cancellation of the task that waited for it."""
+    with trace.recording("steps") as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(ends, group)
+            group.start_soon(anyio.sleep_forever)
+    assert found(recording, "swallowed-cancellation") == []
+
+
 @pytest.mark.parametrize("held", [0.04, 0.0])
 async def test_deadline_overrun(held: float) -> None:
     """A block that is left long after its deadline is named, with the line of the block."""

@@ -753,3 +753,27 @@ def _native_task() -> object:
     import trio
 
     return trio.lowlevel.current_task()
+
+
+@pytest.mark.parametrize("anyio_backend", chosen(("trio",)), indirect=True)
+@pytest.mark.slow
+async def test_a_task_inside_hundreds_of_groups_has_an_end() -> None:
+    """The end is written whatever the look at the cancel scopes around it comes to."""
+
+    async def inside(left: int) -> None:
+        if not left:
+            await anyio.sleep(0.001)
+            return
+        async with ka.TaskGroup() as group:
+            group.start_soon(inside, left - 1, name="inside")
+
+    async def cancelled() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(anyio.sleep_forever)
+            await settle()
+            group.cancel()
+
+    with trace.recording("steps") as recording:
+        await cancelled()
+        await inside(600)
+    assert {task.outcome for task in recording.tasks if task.name == "inside"} == {"ok"}

@@ -6,7 +6,6 @@ trio would drop the instrument and say so in its log only.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,10 +25,13 @@ from .records import now
 from .store import Account
 
 if TYPE_CHECKING:
+    from trio._core._run import CancelStatus
+
     from .recorder import Recorder
 
-#: Where trio has what a task is resumed with; without it, swallowed cancellations go unseen.
-_CAN_SEE_CANCELS = hasattr(Task, "_next_send")
+#: Where trio has what a task is resumed with, and what cancels it; without these, swallowed
+#: cancellations go unseen.
+_CAN_SEE_CANCELS = hasattr(Task, "_next_send") and hasattr(Task, "_cancel_status")
 
 
 class TrioLoop:
@@ -66,8 +68,10 @@ class TrioLoop:
         self._token.run_sync_soon(func)
 
     def has_swallowed(self) -> bool:
+        # Not by trio.current_effective_deadline(): among 600 groups it recurses too deep.
         return bool(self.cancelled) and (
-            self.identify() in self.cancelled and trio.current_effective_deadline() == -math.inf
+            self.identify() in self.cancelled
+            and trio.lowlevel.current_task()._cancel_status.effectively_cancelled
         )
 
     def is_current(self) -> bool:
@@ -282,7 +286,23 @@ def watch(recorder: Recorder, loop: TrioLoop) -> Callable[[], None]:
 
 def _look_for_cancel(task: Task, cancelled: set[int]) -> None:
     if isinstance(getattr(task._next_send, "error", None), trio.Cancelled):
-        cancelled.add(id(task))
+        with suppress(AttributeError):  # of another trio
+            if _comes_from_outside(task):
+                cancelled.add(id(task))
+
+
+def _comes_from_outside(task: Task) -> bool:
+    """True if what cancels a task is its group or its handle; not a block or timer of its own.
+
+    The outermost block of a task of ours is the one that its handle cancels.
+    """
+    around = None if task.parent_nursery is None else task.parent_nursery._cancel_status
+    status: CancelStatus | None = task._cancel_status
+    while status is not None and status.effectively_cancelled:
+        if status is around or status._parent is around:
+            return True
+        status = status._parent
+    return False
 
 
 def _described(task: Task) -> NativeTask:
