@@ -6,6 +6,7 @@ Rule: a check is a function of seeds and a backend; what it finds can be seen ag
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def _injected(seeds: range, backend: str, tally: Counter[str]) -> list[Found]:
         for mode in get_args(Mode):
             if backend == "trio" and mode == "native":
                 continue
+            if mode != "once" and sys.version_info < (3, 11):
+                continue  # anyio may take Task.cancel() for a scope's own there
             with _quiet():
                 report = injected(seed, backend, mode=mode)
             tally["points"] += report.injected
