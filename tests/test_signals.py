@@ -53,6 +53,7 @@ GOOD = Outcome(
     lines=["ready", "+ a0", "+ a1", "- a0", "left a1", "flushed", "end", "exit 130"],
     stderr="",
     seconds=0.1,
+    struck="- a0",
 )
 
 
