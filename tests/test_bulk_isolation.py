@@ -295,6 +295,27 @@ async def test_a_func_that_never_waits_does_not_freeze_the_loop(bulk: Bulk, limi
     assert turns >= 6400 / (64 * limit)
 
 
+async def test_a_func_that_never_waits_gives_way_no_more_than_it_must() -> None:
+    """Once in 64 items, and so to wait costs next to nothing."""
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await ka.checkpoint()
+
+    async def work(number: int) -> None:
+        pass
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(watch, daemon=True)
+        await settle(2)
+        turns = 0
+        await ka.amap(work, range(6400), limit=1)
+        assert 100 <= turns <= 110 + 100  # trio may let the watcher go twice in a row
+
+
 @ways
 async def test_a_func_that_never_waits_can_be_cancelled(bulk: Bulk) -> None:
     """A cancellation is seen where the worker gives way."""

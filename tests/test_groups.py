@@ -19,6 +19,7 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
+from kingdom_async._members import _Unfinished
 from support.backends import asyncio_only
 from support.errors import shape
 
@@ -736,6 +737,24 @@ async def test_a_group_that_is_not_open_starts_nothing_and_closes_the_coroutine(
 
 
 # --- what a group keeps -------------------------------------------------------------------
+
+
+async def test_a_group_of_many_does_not_look_through_them_at_each_start() -> None:
+    """So that a start costs the same, however many tasks live."""
+    looks = 0
+
+    class Handle:
+        @property
+        def status(self) -> ka.TaskHandle.Status:
+            nonlocal looks
+            looks += 1
+            return ka.TaskHandle.Status.PENDING
+
+    handles: Any = _Unfinished()
+    for _ in range(1000):
+        handles.add(Handle())
+    assert len(handles.handles) == 1000
+    assert looks < 2 * 1000
 
 
 @BOTH

@@ -81,6 +81,38 @@ def test_what_is_ours_has_a_docstring(name: str) -> None:
     assert doc.splitlines()[0].endswith(".")
 
 
+OPTIONS = (
+    "abandon_on_cancel backend burst chunksize context daemon default discard errors limit "
+    "limiter name on_error ordered overflow rate return_exceptions return_handle stagger to "
+    "trace"
+)
+
+
+def _functions() -> list[object]:
+    """The public functions and the public methods of ours, `__init__` among them."""
+    values = [getattr(ka, name) for name in OURS]
+    classes = [value for value in values if isinstance(value, type)]
+    methods = [method for each in classes for method in inspect.getmembers(each, callable)]
+    return [
+        *filter(inspect.isfunction, values),
+        *(
+            method
+            for name, method in methods
+            if inspect.isfunction(method)
+            and "kingdom_async" in method.__module__
+            and (name == "__init__" or not name.startswith("_"))
+        ),
+    ]
+
+
+@pytest.mark.parametrize("function", _functions(), ids=lambda each: each.__qualname__)
+def test_options_are_given_by_keyword(function: object) -> None:
+    """What is given by place is a callable, its arguments, or what anyio has there."""
+    for parameter in inspect.signature(function).parameters.values():  # type: ignore[arg-type]
+        if parameter.name in OPTIONS.split():
+            assert parameter.kind is parameter.KEYWORD_ONLY
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_tracebacks_name_our_exceptions_as_users_import_them(name: str) -> None:
     """``kingdom_async.QueueClosed``, and no file of ours that nobody knows."""
