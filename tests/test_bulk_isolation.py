@@ -295,6 +295,20 @@ async def test_a_func_that_never_waits_does_not_freeze_the_loop(bulk: Bulk, limi
     assert turns >= 6400 / (64 * limit)
 
 
+@ways
+async def test_a_func_that_never_waits_is_served_by_few_workers(bulk: Bulk) -> None:
+    """Another one is started only where all of them wait: a task costs far more than an item."""
+    most = 0
+
+    async def work(number: int) -> None:
+        nonlocal most
+        most = max(most, len(anyio.get_running_tasks()))
+
+    before = len(anyio.get_running_tasks())
+    await bulk(work, range(2000), limit=1000)
+    assert most - before <= 20
+
+
 async def test_a_func_that_never_waits_gives_way_no_more_than_it_must() -> None:
     """Once in 64 items, and so to wait costs next to nothing."""
     turns = 0

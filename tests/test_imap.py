@@ -419,6 +419,25 @@ async def test_a_cancelled_wait_for_a_result_has_taken_none() -> None:
         assert [result async for result in results] == [1, 2, 3]
 
 
+async def test_results_that_are_there_are_given_64_at_a_time() -> None:
+    """The consumer gives way after so many, where no worker does so any more."""
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await ka.checkpoint()
+
+    async with ka.imap(same, range(640), limit=640) as results, ka.TaskGroup() as group:
+        await settle()  # all of them are there now
+        group.start_soon(watch, daemon=True)
+        await settle(2)
+        turns = 0
+        assert [result async for result in results] == [*range(640)]
+        assert 9 <= turns <= 30
+
+
 async def test_a_consumer_that_never_waits_lets_others_run() -> None:
     """It gives way once in 64 results, and sees a cancellation there."""
     turns = 0
