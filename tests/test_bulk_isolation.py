@@ -297,7 +297,7 @@ async def test_a_func_that_never_waits_does_not_freeze_the_loop(bulk: Bulk, limi
 
 @ways
 async def test_a_func_that_never_waits_is_served_by_few_workers(bulk: Bulk) -> None:
-    """Another one is started only where all of them wait: a task costs far more than an item."""
+    """One more is started only where all of them wait: a task costs more than an item."""
     most = 0
 
     async def work(number: int) -> None:
