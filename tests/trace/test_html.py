@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 from kingdom_async.trace.html import page
-from kingdom_async.trace.records import Dropped, Lint, Span, Step, TaskRecord
+from kingdom_async.trace.records import Dropped, Lag, Lint, Span, Step, TaskRecord
 from support import recordings
 from support.browser import Browser, Shown, chromium
 
@@ -54,14 +55,39 @@ def big(browser: Browser, big_file: Path) -> Iterator[Shown]:
         yield shown
 
 
+Show: TypeAlias = Callable[..., Shown]
+
+
+@pytest.fixture
+def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
+    """Shows a recording: ten seconds of nothing but what a test adds."""
+    with ExitStack() as stack:
+
+        def show(snapshot: Snapshot | None = None, **added: Any) -> Shown:
+            path = tmp_path / "shown.html"
+            empty = replace(recordings.Loop(seed=0).snapshot(), began=0.0, ended=10.0)
+            replace(snapshot or empty, **added).to_html(path)
+            return stack.enter_context(browser.open(path))
+
+        yield show
+
+
+def task(serial: int, name: str, **changes: Any) -> TaskRecord:
+    """A task of somebody else's that was there before the recording was."""
+    unknown = TaskRecord(
+        serial, None, name, None, None, None, None, None, "running", None, None, 0.0, 0, True
+    )
+    return replace(unknown, **changes)
+
+
 def hostile() -> Snapshot:
     """A recording in which everything that has a name has a hostile one."""
     text = HOSTILE
-    task = TaskRecord(
+    first = TaskRecord(
         0, None, text, text, text, 0.0, 0.1, 0.5, "error", text, text, 0.1, 1, False
     )
-    twin = replace(task, serial=1, parent=0)
-    other = replace(task, serial=2, parent=0)
+    twin = replace(first, serial=1, parent=0)
+    other = replace(first, serial=2, parent=0)
     return replace(
         recordings.Loop(seed=0).snapshot(),
         program=text,
@@ -69,7 +95,7 @@ def hostile() -> Snapshot:
         backend=text,
         began=0.0,
         ended=1.0,
-        tasks=(task, twin, other),
+        tasks=(first, twin, other),
         steps=(Step(0.1, 0.2, 0),),
         spans=(Span(text, 0, 0.1, 0.3, "error", text),),
         lints=(Lint(text, 0, text, text, 0.2),),
@@ -151,6 +177,13 @@ def test_drops_are_loud(browser: Browser, tmp_path: Path) -> None:
         assert shown.page.is_visible("[role=alert]")
         said = shown.text("[role=alert]").replace("\u202f", " ")
         assert said.startswith("Dropped: 12 tasks, 3 400 steps.")
+
+
+def test_lints_that_fell_to_the_rate_limit_are_no_alarm(show: Show) -> None:
+    """Of what happens often some is kept: said beside the lints, with no limit blamed."""
+    shown = show(recordings.service(dropped=Dropped(lints=391)))
+    assert not shown.page.is_visible("[role=alert]")
+    assert shown.text("#shown").startswith("391 more of these were not kept: of each kind, 20")
 
 
 def test_nothing_dropped_says_nothing(service: Shown) -> None:
@@ -296,7 +329,7 @@ def test_pointer_tells_what_is_under_it(service: Shown) -> None:
     """Over the loop's row: who held it, and for how long."""
     at = service.do("kingdom.where('main', 2.2)")
     box = service.page.locator("#timeline").bounding_box()
-    service.page.mouse.move(box["x"] + at["x"], box["y"] + 38)
+    service.page.mouse.move(box["x"] + at["x"], box["y"] + 56)
     assert service.text("#tip") == "metrics\nheld the loop for 412 ms"
 
 
@@ -406,6 +439,224 @@ def test_deep_trees_need_no_deep_stack(browser: Browser, tmp_path: Path) -> None
     replace(recordings.service(), tasks=tasks, lints=(), spans=(), steps=()).to_html(path)
     with browser.open(path) as shown:
         assert shown.visible()["rows"] == 10_000
+
+
+# --- a story at a glance -------------------------------------------------------------------
+
+
+def leak(count: int, **changes: Any) -> tuple[TaskRecord, ...]:
+    return tuple(task(n, "service.wait_for_confirmation", **changes) for n in range(count))
+
+
+def test_tasks_of_one_name_are_one_row(show: Show) -> None:
+    """A leak of foreign tasks is a row with their number, beside those of other names."""
+    others = [task(1000 + n, f"Task-{n}") for n in range(30)]
+    shown = show(tasks=(*leak(300), *others, task(2000, "move-in")))
+    assert shown.visible()["names"] == ["service.wait_for_confirmation", "Task-…", "move-in"]
+    assert "\u00d7 300" in shown.do("kingdom.texts()")
+    shown.press("ArrowDown")
+    assert "300 of one name" in shown.text("#details")
+    shown.press("Enter")
+    assert shown.visible()["rows"] == 303
+
+
+def test_names_are_told_apart_in_a_group_too(show: Show) -> None:
+    """In a group of many, tasks of one name are one row; a group of one name stays."""
+    group = "TaskGroup at a.py:1 in main"
+    mixed = [
+        task(n, f"{'even' if n % 2 else 'odd'}-{n}", group=group, parent=99) for n in range(60)
+    ]
+    same = [
+        task(100 + n, f"f[{n}]", group="amap at a.py:2 in main", parent=99) for n in range(60)
+    ]
+    shown = show(tasks=(*mixed, task(99, "main"), *same))
+    names = shown.visible()["names"]
+    assert names[:4] == ["main", group, "odd-…", "even-…"]
+    assert names[4:6] == ["amap at a.py:2 in main", "f[0]"]
+
+
+def test_few_tasks_of_one_name_stay_rows(show: Show) -> None:
+    """What fits on a screen is shown as it is."""
+    shown = show(tasks=leak(15))
+    assert shown.visible()["rows"] == 15
+
+
+def test_what_is_wrong_stands_at_the_top(show: Show) -> None:
+    """One button for each kind, gravest first; a press goes to the worst, the next one on."""
+    lints = [
+        *(Lint("late-first-run", n, None, f"first ran {n} s late", 0.1 * n) for n in range(20)),
+        Lint("long-step", 5, None, "task 'a' (b.py:1 in c) held the loop for 0.2 s", 1.0),
+        Lint("long-step", 7, None, "task 'd' (b.py:1 in c) held the loop for 0.8 s", 2.0),
+    ]
+    tasks = tuple(
+        task(n, f"job-{chr(97 + n)}", outcome="error" if n == 3 else "running", ended=5.0)
+        for n in range(20)
+    )
+    shown = show(tasks=tasks, lints=tuple(lints))
+    kinds = shown.do("[...document.querySelectorAll('#wrong b')].map(b => b.textContent)")
+    assert kinds == ["failed", "long-step", "late-first-run"]
+    button = "#wrong [data-kind='long-step']"
+    assert shown.text(button).split("\n")[-1] == "d held the loop for 0.8 s"
+    shown.page.click(button)
+    assert shown.do("kingdom.selected()") == "job-h"
+    shown.page.click(button)
+    assert shown.do("kingdom.selected()") == "job-f"
+    assert "2 of 2" in shown.text(button)
+    shown.page.click("#wrong [data-kind='failed']")
+    assert shown.do("kingdom.selected()") == "job-d"
+
+
+def test_a_leak_leads_to_the_row_of_its_tasks(show: Show) -> None:
+    """A lint without a task goes to where most tasks of its line are."""
+    place = "service.py:67 in login"
+    lint = Lint("leaking", None, place, f"300 live tasks were spawned at {place}", 5.0)
+    shown = show(tasks=leak(300, place=place), lints=(lint,))
+    shown.page.click("#wrong button")
+    assert shown.do("kingdom.selected()") == "service.wait_for_confirmation"
+    assert place in shown.text("#details")
+
+
+def test_nothing_wrong_says_nothing(show: Show) -> None:
+    """A recording in which all went well has no strip of warnings."""
+    shown = show(tasks=leak(3))
+    assert not shown.page.is_visible("#wrong")
+
+
+def test_lints_are_grouped_by_kind(show: Show) -> None:
+    """Twenty of a kind are a row with their number and the worst; it opens and closes."""
+    late = (
+        Lint("late-first-run", n, None, f"first ran {n} s after its spawn", 0.1 * n)
+        for n in range(20)
+    )
+    stuck = Lint("stuck", None, None, "3 tasks wait", 9.0)
+    shown = show(tasks=leak(20), lints=(*late, stuck))
+    rows = "document.querySelectorAll('#table tbody tr').length"
+    assert shown.do(rows) == 2
+    assert "stuck" in shown.text("#table tbody:nth-of-type(1)")
+    assert "worst: first ran 19 s after its spawn" in shown.text("#table tr.kind")
+    shown.page.click("#table tr.kind button")
+    assert shown.do(rows) == 22
+    assert shown.page.get_attribute("#table tr.kind button", "aria-expanded") == "true"
+    shown.page.click("#table tr.kind button")
+    assert shown.do(rows) == 2
+
+
+def test_the_first_match_comes_into_sight_while_its_name_is_typed(show: Show) -> None:
+    """Or the closed row that it is in, with the number of matches there."""
+    rows = tuple(task(n, "x" * (n + 1)) for n in range(60))
+    shown = show(tasks=(*rows, *(task(100 + n, f"job-{n}") for n in range(200))))
+    assert "x" * 58 not in shown.visible()["names"]
+    shown.press("/")
+    shown.page.fill("#search", "x" * 58)
+    shown.frame()
+    assert "x" * 58 in shown.visible()["names"]
+    assert shown.text("#hits") == "3 found"
+    shown.press("Shift+Enter")
+    assert shown.text("#hits") == "3 of 3"
+    shown.do("kingdom.find('job-19')")
+    assert "job-…" in shown.visible()["names"]
+    assert "11 of 200" in shown.do("kingdom.texts()")
+
+
+def held(at: float, seconds: float) -> Lint:
+    text = f"task 'bad' (hog.py:4 in slow) has held the loop for {seconds} s: while True:"
+    return Lint("blocked-loop", 0, "hog.py:4 in slow", text, at)
+
+
+def test_a_block_lasts_until_its_ping_is_answered(show: Show) -> None:
+    """The watchdog tells of a block as it begins; the page of all of it, where no step does."""
+    shown = show(
+        tasks=(task(0, "bad"),),
+        lints=(held(2.25, 0.25),),
+        lags=(Lag(2.0, 4.0), Lag(6.1, 0.0)),
+        backend="asyncio+uvloop",
+    )
+    (block,) = shown.do("kingdom.steps()")
+    assert block == {"from": 2, "to": 6, "who": "bad", "seen": True}
+    assert "held the loop for 4.00 s: while True:" in shown.text("#table")
+
+
+def test_a_block_that_is_not_over_lasts_to_the_end(show: Show) -> None:
+    """It is drawn to the end of the recording, and said to last at least so long."""
+    shown = show(
+        tasks=(task(0, "bad"),),
+        lints=(held(6.25, 0.25),),
+        lags=(Lag(5.9, 0.0),),
+        level="life",
+    )
+    (block,) = shown.do("kingdom.steps()")
+    assert (block["from"], block["to"]) == (6, 10)
+    assert "has held the loop for at least 4.00 s" in shown.text("#wrong")
+
+
+def test_a_block_whose_end_nobody_saw_is_not_made_longer(show: Show) -> None:
+    """Where the program went on, and no ping was under way, the watchdog's word stands."""
+    later = task(1, "later", started=7.0, spawned=7.0)
+    shown = show(tasks=(task(0, "bad"), later), lints=(held(2.25, 0.25),))
+    (block,) = shown.do("kingdom.steps()")
+    assert (block["from"], block["to"]) == (2, 2.25)
+    assert "has held the loop for 0.25 s" in shown.text("#wrong")
+
+
+def test_a_step_that_tells_of_a_block_is_not_doubled(show: Show) -> None:
+    """Steps are exact; the watchdog adds only what they do not show."""
+    shown = show(tasks=(task(0, "bad"),), lints=(held(2.25, 0.25),), steps=(Step(1.9, 6.0, 0),))
+    (step,) = shown.do("kingdom.steps()")
+    assert not step["seen"]
+    assert "held the loop for 4.00 s" in shown.text("#wrong")
+
+
+def test_without_steps_the_page_says_why(show: Show) -> None:
+    """uvloop hides the steps of others, and level life has none."""
+    shown = show(tasks=leak(3), backend="asyncio+uvloop")
+    assert "uvloop hides the steps" in shown.text("#about")
+    assert "KINGDOM_ASYNC_WATCHDOG" in "".join(shown.do("kingdom.texts()"))
+    shown = show(tasks=leak(3), level="life")
+    assert 'not recorded: that takes level "steps"' in shown.do("kingdom.texts()")
+
+
+def test_few_pings_make_no_longest(show: Show) -> None:
+    """A single short answer says nothing of how late the loop can be."""
+    shown = show(lags=(Lag(1.0, 0.009),))
+    assert "only 1 sample" in shown.do("kingdom.texts()")
+
+
+def test_who_was_there_before_the_recording(show: Show) -> None:
+    """Its panel says so, and that it lasted at least so long."""
+    shown = show(tasks=(task(0, "old"), task(1, "older", spawned=-3.0)))
+    shown.do("kingdom.select('old')")
+    assert "at least 10.0 s" in shown.text("#details")
+    assert "before the recording" in shown.text("#details dl")
+    assert "did not start it" in shown.text("#details")
+    shown.do("kingdom.select('older')")
+    assert "3.00 s before the recording" in shown.text("#details dl")
+
+
+def test_long_names_keep_their_end(show: Show) -> None:
+    """The number of a task is at the end of its name, and is seen."""
+    name = "offload_map(orders.storage.Path.read_bytes_of_everything)[12]"
+    shown = show(tasks=(task(0, name),))
+    (cut,) = (text for text in shown.do("kingdom.texts()") if text.startswith("offload_map"))
+    assert "…" in cut
+    assert cut.endswith("[12]")
+
+
+def test_red_begins_where_the_recording_says(show: Show) -> None:
+    """The threshold of long steps is the recording's own."""
+    shown = show(recordings.service(), long_step=0.005)
+    assert shown.text("#long") == "5.00 ms or longer"
+    shown.page.click("#tab-slow")
+    assert shown.do("document.querySelectorAll('#table td.bad').length") > 10
+
+
+def test_the_row_of_warnings_tells_and_leads(service: Shown) -> None:
+    """A warning whose row is out of sight is seen in the head, and a click goes there."""
+    at = service.do("kingdom.where('main', 2.067)")
+    box = service.page.locator("#timeline").bounding_box()
+    service.page.mouse.move(box["x"] + at["x"], box["y"] + 33)
+    assert service.text("#tip").startswith("blocked-loop\ntask 'metrics' blocked the loop")
+    service.page.mouse.click(box["x"] + at["x"], box["y"] + 33)
+    assert service.do("kingdom.selected()") == "metrics"
 
 
 # --- large recordings ----------------------------------------------------------------------

@@ -130,6 +130,7 @@ class Recording:
             lints=tuple(self._store.lints),
             lags=tuple(self._store.lags),
             dropped=self._store.dropped(),
+            long_step=self.thresholds.long_step,
         )
 
     def dump(

@@ -41,6 +41,8 @@ class Snapshot:
     lints: tuple[Lint, ...]
     lags: tuple[Lag, ...]
     dropped: Dropped
+    #: From how many seconds on a step is long; what the timeline draws in red.
+    long_step: float = 0.1
 
     def since(self, start: float) -> Snapshot:
         """What of it happened at *start* or later; tasks that were alive then included."""

@@ -1,7 +1,7 @@
 // Drawing many small boxes cheaply: by colour, and no more of them than there are pixels.
 
 const ink = byId("timeline").getContext("2d");
-const drawn = { primitives: 0 };
+const drawn = { primitives: 0, texts: [] };
 const boxes = new Map();
 
 /** A box, drawn with the others of its colour by `flush`. */
@@ -65,8 +65,6 @@ function held(count, pick, y, height, paint = null) {
   }
 }
 
-const LONG = 0.1; // seconds; asyncio's debug mode complains from there on
-
 function text(words, x, y, fill, font = `12px ${FONT}`, align = "left") {
   ink.font = font;
   ink.fillStyle = fill;
@@ -74,20 +72,22 @@ function text(words, x, y, fill, font = `12px ${FONT}`, align = "left") {
   ink.textBaseline = "middle";
   ink.fillText(words, x, y);
   drawn.primitives++;
+  drawn.texts.push(words);
 }
 
 const cuts = new Map();
 
-/** As much of *words* as fits, with an ellipsis. */
-function cut(words, width, font = `12px ${FONT}`) {
-  const key = `${font}|${width | 0}|${words}`;
+/** As much of *words* as fits, with an ellipsis; in the *middle*, where the end tells more. */
+function cut(words, width, font = `12px ${FONT}`, middle = false) {
+  const key = `${font}|${width | 0}|${middle}|${words}`;
   if (cuts.has(key)) return cuts.get(key);
   ink.font = font;
   let fits = words;
   if (ink.measureText(words).width > width) {
-    const letters = [...words.slice(0, 400)];
-    const most = firstWhere(letters.length, (n) => ink.measureText(`${letters.slice(0, n + 1).join("")}…`).width > width);
-    fits = most > 0 ? `${letters.slice(0, most).join("")}…` : "";
+    const letters = [...words];
+    const end = middle ? letters.slice(-Math.min(10, letters.length >> 1)).join("") : "";
+    const most = firstWhere(Math.min(400, letters.length), (n) => ink.measureText(`${letters.slice(0, n + 1).join("")}…${end}`).width > width);
+    fits = most > 0 ? `${letters.slice(0, most).join("")}…${end}` : middle ? cut(words, width, font) : "";
   }
   if (cuts.size > 5000) cuts.clear();
   cuts.set(key, fits);

@@ -29,6 +29,7 @@ const tasks = {
   foreign: (i) => raw.tasks.foreign[i] === 1,
 };
 const END = Math.max(raw.duration * raw.tick, 1e-6);
+const LONG = raw.long_step > 0 ? raw.long_step : 0.1; // seconds, from which on a step is told of
 
 // A task without a first run that is known: one of somebody else's may have run all the same.
 tasks.neverRan = (i) => Number.isNaN(tasks.started[i]) && !Number.isNaN(tasks.spawned[i]) && !tasks.foreign(i) && !tasks.steps[i];
@@ -38,9 +39,11 @@ const known = (serial) => (serial === null ? -1 : indexOf.get(serial) ?? -1);
 tasks.parent = Int32Array.from(raw.tasks.parent, known);
 // From where to where a bar is drawn: known times, else the recording's edges.
 tasks.from = tasks.spawned.map((at, i) => (at === at ? at : tasks.started[i] === tasks.started[i] ? tasks.started[i] : 0));
+// It ran before the recording did, or before anybody looked: where its bar begins is not its beginning.
+tasks.older = (i) => (Number.isNaN(tasks.spawned[i]) && Number.isNaN(tasks.started[i])) || tasks.from[i] < 0;
 tasks.to = tasks.ended.map((at, i) => Math.max(at === at ? at : END, tasks.from[i]));
 
-const steps = (() => {
+let steps = (() => {
   const count = raw.steps.after.length;
   const from = new Float64Array(count);
   const to = new Float64Array(count);
@@ -50,7 +53,7 @@ const steps = (() => {
     from[n] = at * raw.tick;
     to[n] = (at + raw.steps.length[n]) * raw.tick;
   }
-  return { count, from, to, task: Int32Array.from(raw.steps.task, known), serial: raw.steps.task };
+  return { count, recorded: count, from, to, task: Int32Array.from(raw.steps.task, known), serial: raw.steps.task };
 })();
 
 const spans = {
@@ -73,48 +76,4 @@ const lints = {
   message: (n) => textOf(raw.lints.message[n]),
 };
 
-const lags = { at: seconds(raw.lags.at), length: seconds(raw.lags.length) };
-lags.count = lags.at.length;
-lags.longest = lags.length.reduce((most, length) => Math.max(most, length), 0);
-
-/** The rows of each task: a slice of one array, in the order of time. */
-function byTask(task, count) {
-  const first = new Int32Array(tasks.count + 1);
-  for (let n = 0; n < count; n++) if (task[n] >= 0) first[task[n] + 1]++;
-  for (let i = 0; i < tasks.count; i++) first[i + 1] += first[i];
-  const rows = new Int32Array(first[tasks.count]);
-  const next = first.slice();
-  for (let n = 0; n < count; n++) if (task[n] >= 0) rows[next[task[n]]++] = n;
-  return (i) => rows.subarray(first[i], first[i + 1]);
-}
-const stepsOf = byTask(steps.task, steps.count);
-const spansOf = byTask(spans.task, spans.count);
-const lintsOf = byTask(lints.task, lints.count);
-
-tasks.longest = Float64Array.from({ length: tasks.count }, (_, i) =>
-  stepsOf(i).reduce((most, n) => Math.max(most, steps.to[n] - steps.from[n]), 0));
-
-/** The first place in 0 … count at which *above* holds; it must hold from there on. */
-function firstWhere(count, above) {
-  let low = 0;
-  for (let high = count; low < high; ) {
-    const middle = (low + high) >> 1;
-    if (above(middle)) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}
-
-/** How many tasks were alive when: [times, counts], for any of the tasks. */
-function alive(members) {
-  const starts = Float64Array.from(members, (i) => tasks.from[i]).sort();
-  const ends = Float64Array.from(members, (i) => (tasks.ended[i] === tasks.ended[i] ? tasks.to[i] : Infinity)).sort();
-  const times = new Float64Array(starts.length + ends.length);
-  const counts = new Float64Array(times.length);
-  for (let a = 0, b = 0, n = 0; n < times.length; n++) {
-    const starting = a < starts.length && starts[a] <= ends[b];
-    times[n] = starting ? starts[a++] : ends[b++];
-    counts[n] = a - b;
-  }
-  return { times, counts, most: counts.reduce((most, count) => Math.max(most, count), 0) };
-}
+let lags = { count: raw.lags.at.length, at: seconds(raw.lags.at), length: seconds(raw.lags.length) };

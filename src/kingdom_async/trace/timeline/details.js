@@ -51,7 +51,7 @@ function timeOf(at) {
 
 function aboutTask(i) {
   const outcome = outcomeOf(i);
-  const life = tasks.to[i] - tasks.from[i];
+  const life = tasks.to[i] - Math.max(0, tasks.from[i]);
   const parent = tasks.parent[i];
   const zoomed = el("button", { class: "plain", title: "Zoom to it  f", onclick: () => zoomTo(tree.nodes[i]) }, "Zoom to it");
   return [
@@ -59,13 +59,14 @@ function aboutTask(i) {
     el("p", { class: "chips" }, el("span", { class: `chip ${outcome}` }, signElement(outcome), outcomeWords(i)), tasks.foreign(i) ? el("span", { class: "chip" }, "foreign") : null, zoomed),
     tasks.cancelledBy(i) ? el("p", { class: "cause" }, el("b", {}, "Cancelled by "), tasks.cancelledBy(i)) : null,
     ...lintNotes(i),
+    tasks.foreign(i) ? el("p", { class: "muted note" }, "Foreign: kingdom_async did not start it, or did before the recording began. Known is what the loop tells.") : null,
     facts(
-      ["Lasted", duration(life), "number"],
-      ["Held the loop", steps.count || tasks.steps[i] ? `${duration(tasks.busy[i])}${life > 0 ? ` · ${percent(tasks.busy[i] / life)}` : ""}` : null, "number"],
-      ["Steps", tasks.steps[i] ? grouped(tasks.steps[i]) : null, "number"],
+      ["Lasted", `${tasks.older(i) ? "at least " : ""}${duration(life)}`, "number"],
+      ["Held the loop", tasks.busy[i] ? `${duration(tasks.busy[i])}${life > 0 ? ` · ${percent(tasks.busy[i] / life)}` : ""}` : null, "number"],
+      ["Steps", stepWords(i), tasks.steps[i] ? "number" : null],
       ["Longest step", tasks.longest[i] ? duration(tasks.longest[i]) : null, `number${tasks.longest[i] >= LONG ? " bad" : ""}`],
       ["First run after", firstRun(i), "number"],
-      ["Spawned", timeOf(tasks.spawned[i]), "number"],
+      ["Spawned", tasks.older(i) ? beginning(i) : timeOf(tasks.spawned[i]), tasks.older(i) ? null : "number"],
       ["Started", timeOf(tasks.started[i]), "number"],
       ["Ended", timeOf(tasks.ended[i]), "number"],
       ["Spawned at", tasks.place(i), "code"],
@@ -83,6 +84,20 @@ function outcomeWords(i) {
   return tasks.error(i) ? `${WORDS[outcomeOf(i)]}: ${tasks.error(i)}` : WORDS[outcomeOf(i)];
 }
 
+/** How many steps it had, or why that is not known. */
+function stepWords(i) {
+  if (tasks.steps[i]) return grouped(tasks.steps[i]);
+  if (raw.level !== "steps" || tasks.neverRan(i)) return null;
+  if (tasks.foreign(i)) return "none was seen";
+  return tasks.parent[i] < 0 ? "none in whole: the first began before the recording" : null;
+}
+
+/** Since when there was a task whose beginning is not in the recording. */
+function beginning(i) {
+  if (tasks.from[i] < 0) return `${duration(-tasks.from[i])} before the recording`;
+  return raw.level === "steps" && !raw.backend.includes("uvloop") ? "before the recording" : "unseen: before the recording, or before anybody looked";
+}
+
 function firstRun(i) {
   if (tasks.neverRan(i)) return "never ran";
   const after = tasks.started[i] - tasks.spawned[i];
@@ -90,7 +105,7 @@ function firstRun(i) {
 }
 
 function lintNotes(i) {
-  return [...lintsOf(i)].map((n) => el("p", { class: "warning" }, signElement("lint"), el("span", {}, el("b", {}, lints.kind(n)), ` ${lints.message(n)}`)));
+  return [...lintsOf(i)].map((n) => el("p", { class: "warning" }, signElement("lint"), el("span", {}, el("b", {}, lints.kind(n)), ` ${sentence(n)}`)));
 }
 
 /** How many steps were how long, in decades from a microsecond to ten seconds. */
@@ -103,7 +118,7 @@ function histogram(i) {
   const most = Math.max(...counts);
   const bars = counts.map((count, n) => {
     const tall = count ? Math.max(2, (count / most) * 46) : 0;
-    const bar = el("svg", { viewBox: "0 0 30 48", "aria-hidden": "true" }, el("rect", { x: 1, y: 48 - tall, width: 28, height: tall, class: n >= 5 ? "bad" : null }));
+    const bar = el("svg", { viewBox: "0 0 30 48", "aria-hidden": "true" }, el("rect", { x: 1, y: 48 - tall, width: 28, height: tall, class: 10 ** (n - 6) >= LONG * 0.999 ? "bad" : null }));
     return el("li", {}, el("span", { class: "count" }, count ? grouped(count) : ""), bar, el("span", { class: "from" }, names[n]));
   });
   const kept = mine.length < tasks.steps[i] ? ` (${grouped(mine.length)} of ${grouped(tasks.steps[i])} kept)` : "";
@@ -134,17 +149,23 @@ function childList(children) {
 
 function aboutGroup(node) {
   const { members, most, from, to } = summary(node);
-  const direct = node.children.map((child) => child.task);
+  const direct = node.children.flatMap((child) => (child.task >= 0 ? [child.task] : child.children.map(({ task }) => task)));
   const byOutcome = raw.outcomes.map((name, n) => [name, members.filter((i) => tasks.outcome[i] === n).length]).filter(([, count]) => count);
-  const parent = node.up.task;
+  const parent = node.up.task >= 0 || !node.up.up ? node.up.task : node.up.up.task;
+  const lines = new Map();
+  for (const i of direct) if (tasks.place(i)) lines.set(tasks.place(i), (lines.get(tasks.place(i)) ?? 0) + 1);
+  const inside = new Set(members);
+  const wrong = troubles.map(({ kind, all }) => [kind, all.filter((n) => inside.has(lints.task[n])).length]).filter(([, count]) => count);
   return [
     heading(node.group),
     el("p", { class: "chips" }, ...byOutcome.map(([name, count]) => el("span", { class: `chip ${name}` }, signElement(name), `${grouped(count)} ${WORDS[name]}`))),
+    ...wrong.map(([kind, count]) => el("p", { class: "warning" }, signElement("lint"), el("span", {}, el("b", {}, kind), ` ${plural(count, "time")}`))),
     facts(
-      ["Tasks", grouped(members.length), "number"],
+      ["Tasks", `${grouped(members.length)}${node.family ? " of one name" : ""}`, "number"],
       ["At once", `up to ${grouped(most)}`, "number"],
       ["From first to last", duration(to - from), "number"],
       ["Held the loop", steps.count ? duration(members.reduce((sum, i) => sum + tasks.busy[i], 0)) : null, "number"],
+      ["Spawned at", lines.size ? [...lines].sort(([, a], [, b]) => b - a).slice(0, 5).map(([line, count]) => el("div", {}, lines.size > 1 ? `${line} × ${grouped(count)}` : line)) : null, "code"],
       ["Parent", parent >= 0 ? link(parent) : null],
     ),
     childList(direct),

@@ -10,7 +10,7 @@ const KEYS = [
   ["Page up, down", "scroll; so do Shift + wheel, and the wheel over the names"],
   ["[ ]", "lower or higher rows; so does Alt + wheel"],
   ["f", "zoom to the selected row"],
-  ["/", "find a task; Enter to the next one"],
+  ["/", "find a task; Enter to the next one, Shift + Enter to the one before"],
   ["Esc", "close what is open"],
 ];
 
@@ -130,7 +130,9 @@ function onUp(event) {
 function click(event) {
   const node = nodeAt(event.offsetY);
   if (!node) {
-    if (event.offsetY > RULER && event.offsetY < RULER + LOOP) selectHolder(event.offsetX);
+    const mark = event.offsetY > RULER && event.offsetY < LOOP_TOP ? marksAt(event.offsetX)[0] : undefined;
+    if (mark !== undefined) goTo(mark);
+    if (event.offsetY > LOOP_TOP && event.offsetY < LAG_TOP) selectHolder(event.offsetX);
     return;
   }
   const left = 12 + depthOf(node) * INDENT;
@@ -166,23 +168,40 @@ function hover(event) {
   redraw();
 }
 
+/** What is under the pointer in the head of the timeline. */
+function tipForHead({ x, y }) {
+  if (y < RULER) return null;
+  if (y < LOOP_TOP) {
+    const marks = x > GUTTER ? marksAt(x) : [];
+    const more = marks.length > 6 ? [`and ${marks.length - 6} more`] : [];
+    return marks.length ? [marks.length > 1 ? plural(marks.length, "warning") : lints.kind(marks[0]), ...marks.slice(0, 6).map(sentence), ...more] : null;
+  }
+  if (y < LAG_TOP) {
+    if (x < GUTTER) return aboutSteps === null ? null : ["Loop held by", aboutSteps];
+    if (raw.dropped.steps && steps.recorded && timeAt(x) < steps.from[0]) return ["Not kept", "the steps from here were dropped"];
+    const n = stepAt(x);
+    return n < 0 ? null : [holderOf(n), steps.seen.has(n) ? `held the loop for ${blockLength(steps.seen.get(n))}, the watchdog says` : `held the loop for ${duration(steps.to[n] - steps.from[n])}`];
+  }
+  if (x < GUTTER) return ["Loop lag", "how long the loop took to answer a watchdog's ping"];
+  const gap = silences.find(([from, to]) => timeAt(x) >= from && timeAt(x) <= to);
+  return gap ? ["No ping", `for ${duration(gap[1] - gap[0])} nobody asked the loop: no watchdog was on, or no thread could run`] : null;
+}
+
 /** What is under the pointer, in lines; the first is the name. */
 function tipFor({ x, y }) {
-  if (y > RULER && y < RULER + LOOP && x > GUTTER) {
-    const n = stepAt(x);
-    return n < 0 ? null : [holderOf(n), `held the loop for ${duration(steps.to[n] - steps.from[n])}`];
-  }
+  if (y < view.top) return tipForHead({ x, y });
   const node = nodeAt(y);
   if (!node) return null;
-  if (node.task < 0) return [node.group, plural(node.below, "task")];
+  if (node.task < 0) return [node.group, `${plural(node.below, "task")}${node.family ? " of this name" : ""}`];
   const i = node.task;
   const found = [nameOf(node), `${outcomeWords(i)} · ${duration(tasks.to[i] - tasks.from[i])}`];
   if (tasks.cancelledBy(i)) found.push(`cancelled by ${tasks.cancelledBy(i)}`);
+  if (tasks.older(i) && (x < GUTTER || x < xOf(0) + 16)) found.push(beginning(i));
   if (x < GUTTER) return found;
   const time = timeAt(x);
   const slack = 1.5 / scale();
   const near = (from, to) => from <= time + slack && to >= time - slack;
-  for (const n of lintsOf(i)) if (Math.abs(xOf(lints.at[n]) - x) < 7) found.push(lints.message(n));
+  for (const n of lintsOf(i)) if (Math.abs(xOf(lints.at[n]) - x) < 7) found.push(sentence(n));
   for (const n of spansOf(i)) if (near(spans.from[n], spans.to[n]) && found.length < 8) found.push(`in ${spans.name(n)}, ${duration(spans.to[n] - spans.from[n])}`);
   const mine = stepsOf(i);
   const k = firstWhere(mine.length, (k) => steps.to[mine[k]] >= time - slack);

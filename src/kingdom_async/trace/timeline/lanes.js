@@ -41,7 +41,7 @@ function bar(y) {
   return { y: y + space, height: view.row - (view.row < 5 ? space : 2 * space) };
 }
 
-const dimmed = (node) => search.matches !== null && !search.matches.has(node.task);
+const dimmed = (node) => search.matches !== null && !search.matches.has(node.task) && !(node.below && !node.open && hitsBelow(node));
 
 function drawLife(node, y) {
   if (node.task < 0) return drawGroup(node, y);
@@ -52,11 +52,20 @@ function drawLife(node, y) {
   const begun = first === first ? Math.max(first, tasks.from[i]) : tasks.neverRan(i) ? end : tasks.from[i];
   if (end >= view.from && tasks.from[i] <= view.to) {
     if (begun > tasks.from[i]) stretchOf(color.hatched, tasks.from[i], begun, top, height);
-    if (!tasks.neverRan(i)) stretchOf(color.wait, begun, end, top, height);
+    if (!tasks.neverRan(i)) drawWaits(i, begun, end, top, height);
     if (view.row < 5 && tasks.outcome[i] === OUTCOME.error) box(color.error, xOf(end) - 3, top, 3, Math.max(1, height));
     if (view.row < 5 && tasks.outcome[i] === OUTCOME.cancelled) box(color.cancelled, xOf(end) - 2, top, 2, Math.max(1, height));
   }
   if (!node.open && node.below) drawDensity(node, y + tops[node.place + 1] - tops[node.place] - view.row, view.row - 3);
+}
+
+/** The bar of a task; frayed where it was there before the bar begins. */
+function drawWaits(i, begun, end, top, height) {
+  const left = xOf(Math.max(begun, 0));
+  const right = Math.min(xOf(end), view.width + 2);
+  if (!tasks.older(i) || view.row < 5 || left < GUTTER - 2 || right - left < 16) return stretchOf(color.wait, begun, end, top, height);
+  for (const [x, wide] of [[0, 1], [3, 2], [7, 3]]) box(color.wait, left + x, top, wide, height);
+  box(color.wait, left + 12, top, right - left - 12, height);
 }
 
 /** A box from one time to another, cut to what is in sight. */
@@ -80,16 +89,28 @@ function drawGroup(node, y) {
   box(color["strong-line"], right - 1, middle, 1, 5);
 }
 
-/** How many of the tasks in a closed node were alive, as a hill. */
+/** How many of the tasks in a closed node were alive, as a hill; in front of it what went wrong. */
 function drawDensity(node, y, height) {
-  const { times, counts, most, errors } = summary(node);
+  const { times, counts, most, errors, lints: warned, long } = summary(node);
   if (!most) return;
   drawHill(times, counts, most, y, Math.max(1, height), color.density);
+  const tall = Math.max(1, Math.round(height * 0.45));
+  for (const n of long) {
+    if (steps.to[n] < view.from || steps.from[n] > view.to) continue;
+    const left = Math.max(xOf(steps.from[n]), GUTTER - 2);
+    box(color.error, left, y + height - tall, Math.max(2, Math.min(xOf(steps.to[n]), view.width + 2) - left), tall);
+  }
+  if (view.row < 9) return;
+  drawnLater("error", errors, y + 5);
+  drawnLater("lint", warned, y + Math.max(5, height - 6));
+}
+
+function drawnLater(name, times, y) {
   let last = -Infinity;
-  for (const at of errors) {
+  for (const at of times) {
     const x = xOf(at);
     if (x < GUTTER - 5 || x > view.width || x - last < 9) continue;
-    if (view.row >= 9) later.push(["error", x, y + 5]);
+    later.push([name, x, y]);
     last = x;
   }
 }
@@ -176,6 +197,15 @@ function drawSigns(node, y) {
   while (later.length) sign(...later.pop(), 0.9);
 }
 
+/** At the right of a name: how long a task lasted, how many are in a row for several. */
+function besides(node) {
+  const hits = node.below && !node.open ? hitsBelow(node) : 0;
+  const many = hits ? `${grouped(hits)} of ${grouped(node.below)}` : grouped(node.below);
+  if (node.task < 0) return node.family && !hits ? `× ${many}` : many;
+  const lasted = duration(tasks.to[node.task] - Math.max(0, tasks.from[node.task]));
+  return !node.open && node.below ? `${hits ? "" : "+"}${many} · ${lasted}` : lasted;
+}
+
 const INDENT = 12;
 const depthOf = (node) => Math.min(node.depth, 9);
 
@@ -193,20 +223,19 @@ function drawName(node, y) {
     ink.fill();
     drawn.primitives++;
   }
-  const plain = `${node.task < 0 ? "italic " : node === view.selected ? "600 " : ""}${size}px ${FONT}`;
+  const plain = `${node.task < 0 && !node.family ? "italic " : node === view.selected ? "600 " : ""}${size}px ${FONT}`;
   const small = `${Math.max(8, size - 1)}px ${FONT}`;
-  const side = node.task >= 0 ? duration(tasks.to[node.task] - tasks.from[node.task]) : grouped(node.below);
-  const aside = node.task >= 0 && !node.open && node.below ? `+${grouped(node.below)} · ${side}` : side;
+  const aside = besides(node);
   ink.font = small;
   const room = GUTTER - left - 10 - ink.measureText(aside).width - 18;
-  const words = cut(node.task < 0 ? shortGroup(node) : nameOf(node), room, plain);
-  if (search.matches?.has(node.task)) {
+  const words = cut(node.task < 0 ? shortGroup(node) : nameOf(node), room, plain, true);
+  if (search.matches?.has(node.task) || (node.below && !node.open && hitsBelow(node))) {
     ink.font = plain;
     box(color.hit, left + 7, middle - size / 2 - 2, ink.measureText(words).width + 6, size + 4);
     flush();
   }
   ink.globalAlpha = dimmed(node) ? 0.42 : 1;
-  text(words, left + 10, middle, node.task < 0 ? color.muted : color.text, plain);
+  text(words, left + 10, middle, node.task < 0 && !node.family ? color.muted : color.text, plain);
   text(aside, GUTTER - 12, middle, color.muted, small, "right");
   ink.globalAlpha = 1;
 }
@@ -221,7 +250,7 @@ function drawOutline(first, last) {
   for (let place = first; place < last; place++) {
     const node = rows[place];
     const left = 12 + depthOf(node) * INDENT;
-    const fill = search.matches?.has(node.task) ? color.accent : node === view.selected ? color.text : color["strong-line"];
+    const fill = search.matches !== null && !dimmed(node) ? color.accent : node === view.selected ? color.text : color["strong-line"];
     box(fill, left, yOf(place), node.task < 0 ? 120 : 60, Math.max(1, view.row - 1));
   }
   flush();

@@ -1,9 +1,20 @@
 // The head of the timeline: the ruler, who held the loop, and how late it answered.
 
 const RULER = 24;
+const MARKS = lints.count ? 18 : 0; // the warnings, where each is
 const LOOP = 28;
 const LAG = 24;
-view.top = RULER + LOOP + LAG + 5;
+const LOOP_TOP = RULER + MARKS;
+const LAG_TOP = LOOP_TOP + LOOP;
+view.top = LAG_TOP + LAG + 5;
+
+/** Why not all steps are there; null if they are. */
+const hidesSteps = (() => {
+  const others = () => Array.from({ length: tasks.count }, (_, i) => i).some(tasks.foreign);
+  if (raw.level !== "steps" || !raw.backend.includes("uvloop") || !others()) return null;
+  return "uvloop hides the steps of tasks that kingdom_async did not start: use KINGDOM_ASYNC_WATCHDOG=0.1, or --loop asyncio";
+})();
+const aboutSteps = raw.level !== "steps" ? 'not recorded: that takes level "steps"' : hidesSteps ?? (steps.recorded ? null : "nobody held it");
 
 /** Distances of 1, 2 or 5 units between the lines of the ruler. */
 function spacing() {
@@ -30,18 +41,54 @@ function drawHead() {
     for (let n = Math.ceil(view.from / step); n * step <= view.to; n++) {
       text(moment(n * step, step), Math.round(xOf(n * step)) + 5, RULER / 2 + 1, color.muted, `11px ${FONT}`);
     }
-    drawLoop(RULER + 2, LOOP - 5);
-    drawLag(RULER + LOOP, LAG);
-    for (let n = 0; n < lints.count; n++) {
-      const x = xOf(lints.at[n]);
-      if (lints.task[n] < 0 && x > GUTTER - 5 && x < view.width + 5) sign("lint", x, RULER + 6);
-    }
+    drawMarks(RULER + MARKS / 2);
+    drawLoop(LOOP_TOP + 2, LOOP - 5);
+    drawLag(LAG_TOP, LAG);
   });
+  headWords();
+}
+
+function headWords() {
   const small = `11px ${FONT}`;
-  text("Loop held by", 12, RULER + LOOP / 2, color.text);
-  text("Loop lag", 12, RULER + LOOP + LAG / 2 + 1, color.text);
-  text(lags.count ? `up to ${duration(lags.longest)}` : "not measured", GUTTER - 12, RULER + LOOP + LAG / 2 + 1, color.muted, small, "right");
-  text(steps.count ? percent(busyShare(view.from, view.to)) : "", GUTTER - 12, RULER + LOOP / 2, color.muted, small, "right");
+  const row = (name, aside, y) => {
+    text(name, 12, y, color.text);
+    text(aside, GUTTER - 12, y, color.muted, small, "right");
+  };
+  if (MARKS) row("Warnings", grouped(lints.count), RULER + MARKS / 2);
+  row("Loop held by", loopShare(view.from, view.to), LOOP_TOP + LOOP / 2);
+  row("Loop lag", lagWords(), LAG_TOP + LAG / 2 + 1);
+}
+
+function loopShare(from, to) {
+  if (!steps.count) return "not recorded";
+  const isAll = steps.recorded > 0 && hidesSteps === null;
+  return `${isAll ? "" : "at least "}${percent(busyShare(from, to))}`;
+}
+
+const FEW_LAGS = 5; // so few say nothing of the longest
+
+function lagWords() {
+  if (!lags.count) return "not measured";
+  if (lags.count < FEW_LAGS && lags.longest < LONG) return `only ${plural(lags.count, "sample")}`;
+  return `${lags.open ? "at least" : "up to"} ${duration(lags.longest)}`;
+}
+
+/** Every warning at its moment, so that those are seen whose rows are not. */
+function drawMarks(y) {
+  let last = -Infinity;
+  for (let n = 0; n < lints.count; n++) {
+    const x = xOf(lints.at[n]);
+    if (x < GUTTER - 5 || x > view.width + 5 || x - last < 7) continue;
+    sign("lint", x, y, 0.95);
+    last = x;
+  }
+}
+
+/** The warnings in the row of warnings that are at *x*, gravest first. */
+function marksAt(x) {
+  const near = [];
+  for (let n = 0; n < lints.count; n++) if (Math.abs(xOf(lints.at[n]) - x) < 7) near.push(n);
+  return near.sort((a, b) => gravityOf(lints.kind(a)) - gravityOf(lints.kind(b)) || badness(b) - badness(a));
 }
 
 /** Which part of a time the loop was held for. */
@@ -55,29 +102,44 @@ function busyShare(from, to) {
 
 function drawLoop(y, height) {
   const small = `11px ${FONT}`;
-  if (!steps.count) {
-    text(raw.level === "steps" ? "no steps" : "not recorded: that takes level=\"steps\"", GUTTER + 8, y + height / 2, color.muted, small);
-    return;
-  }
+  if (raw.dropped.steps && steps.recorded) stretchOf(color.hatched, 0, steps.from[0], y, height);
   held(steps.count, (n) => n, y, height, color.error);
   flush();
+  if (!steps.recorded) sayWhere(aboutSteps, y + height / 2, small);
   const wide = 44 / scale();
   for (let n = firstWhere(steps.count, (n) => steps.to[n] > view.from); n < steps.count && steps.from[n] < view.to; n++) {
     if (steps.to[n] - steps.from[n] < wide) continue;
     const left = Math.max(xOf(steps.from[n]), GUTTER);
     const right = Math.min(xOf(steps.to[n]), view.width);
-    text(cut(holderOf(n), right - left - 10, small), left + 5, y + height / 2 + 0.5, color.panel, small);
+    text(cut(holderOf(n), right - left - 10, small, true), left + 5, y + height / 2 + 0.5, color.panel, small);
   }
 }
 
+/** Words in the widest place that no step takes. */
+function sayWhere(words, y, font) {
+  let [from, to, at] = [GUTTER, GUTTER, GUTTER];
+  const end = view.width - MARGIN;
+  for (let n = 0; n <= steps.count; n++) {
+    const next = n < steps.count ? Math.min(end, Math.max(GUTTER, xOf(steps.from[n]))) : end;
+    if (next - at > to - from) [from, to] = [at, next];
+    if (n < steps.count) at = Math.min(end, Math.max(at, xOf(steps.to[n])));
+  }
+  text(cut(words, to - from - 16, font), from + 8, y, color.muted, font);
+}
+
 function holderOf(n) {
-  if (steps.task[n] >= 0) return tasks.name(steps.task[n]);
+  if (steps.task[n] >= 0 && !steps.seen.get(n)?.guess) return tasks.name(steps.task[n]);
+  if (steps.seen.has(n)) {
+    const { lint, guess } = steps.seen.get(n);
+    return `${/^(?:task )?'(.*?)' /.exec(lints.message(lint))?.[1] ?? "somebody"}${guess ? ", or who ran before" : ""}`;
+  }
   return steps.serial[n] === null ? "a callback" : `task ${steps.serial[n]}, not kept`;
 }
 
 /** For each two pixels the longest lag: as high as it is long, and as wide as it lasted. */
 function drawLag(y, height) {
   if (!lags.count) return;
+  for (const [from, to] of silences) if (to > view.from && from < view.to) stretchOf(color.hatched, from, to, y + height - 7, 7);
   const most = Math.max(lags.longest, 1e-3);
   let last = -1;
   let highest = 0;
@@ -117,7 +179,7 @@ function drawPointer() {
 
 function drawAll() {
   const began = performance.now();
-  drawn.primitives = 0;
+  drawn.primitives = drawn.texts.length = 0;
   ink.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
   ink.clearRect(0, 0, view.width, view.height);
   clipped(0, view.height, drawGrid);

@@ -6,7 +6,7 @@ function describe() {
   const began = raw.began === null ? null : `${new Date(raw.began * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
   const parts = [
     raw.backend, `Python ${raw.python}`, `pid ${raw.pid}`, `level ${raw.level}`, duration(END), plural(tasks.count, "task"),
-    steps.count ? plural(steps.count, "step") : null, spans.count ? plural(spans.count, "span") : null, began,
+    steps.recorded ? plural(steps.recorded, "step") : null, spans.count ? plural(spans.count, "span") : null, began,
   ];
   byId("facts").title = parts.filter(Boolean).join(" · ");
   byId("facts").replaceChildren(...parts.filter(Boolean).map((part) => el("span", {}, part)));
@@ -20,12 +20,13 @@ function describe() {
     };
     byId("outcomes").append(el("button", { class: `chip ${name}`, "data-outcome": name, "aria-pressed": "false", onclick: press }, signElement(name), el("b", {}, grouped(count)), ` ${WORDS[name]}`));
   }
-  const lost = Object.entries(raw.dropped).filter(([, count]) => count);
+  const lost = Object.entries(raw.dropped).filter(([name, count]) => count && name !== "lints");
   byId("dropped").hidden = lost.length === 0;
   byId("dropped").replaceChildren(
     signElement("lint"),
-    el("span", {}, el("b", {}, `Dropped: ${lost.map(([name, count]) => plural(count, name.slice(0, -1))).join(", ")}.`), " There was no room for them, so what you see is not all that happened. Record with larger limits, or for a shorter time."),
+    el("span", {}, el("b", {}, `Dropped: ${lost.map(([name, count]) => plural(count, name.slice(0, -1))).join(", ")}.`), " The oldest made room for newer ones. To keep all, record for a shorter time, or in the program with recording(tasks=…, steps=…)."),
   );
+  byId("about").textContent = byId("about").title = hidesSteps ?? "";
   byId("long").textContent = `${duration(LONG)} or longer`;
 }
 
@@ -53,6 +54,7 @@ function start() {
   describe();
   foldLarge();
   startTables();
+  startWrong();
   startSearch();
   startInput();
   layOut();
@@ -70,8 +72,10 @@ start();
 
 window.kingdom = {
   loaded: performance.now(),
-  counts: { tasks: tasks.count, steps: steps.count, spans: spans.count, lints: lints.count, lags: lags.count },
+  counts: { tasks: tasks.count, steps: steps.recorded, spans: spans.count, lints: lints.count, lags: lags.count },
   find,
+  steps: () => Array.from({ length: steps.count }, (_, n) => ({ from: steps.from[n], to: steps.to[n], who: holderOf(n), seen: steps.seen.has(n) })),
+  texts: () => drawn.texts,
   jump,
   select: (name) => {
     const i = Array.from({ length: tasks.count }, (_, i) => i).find((i) => tasks.name(i) === name);

@@ -45,7 +45,7 @@ function paintOverview() {
   pen.textAlign = "right";
   pen.fillStyle = color.muted;
   pen.fillText(`up to ${grouped(living.most)}`, GUTTER - 12, 24);
-  pen.fillText(steps.count ? percent(busyShare(0, END)) : "not recorded", GUTTER - 12, STRIP - 10);
+  pen.fillText(loopShare(0, END), GUTTER - 12, STRIP - 10);
 }
 
 /** Where tasks failed, and where something looked wrong. */

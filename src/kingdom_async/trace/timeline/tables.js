@@ -9,7 +9,7 @@ const TABLES = {
     columns: [
       ["Task", (i) => tasks.name(i) || "(no name)", (i) => [signElement(outcomeOf(i)), tasks.name(i) || "(no name)"], "name"],
       ["End", (i) => WORDS[outcomeOf(i)], (i) => [outcomeWords(i)]],
-      ["Lasted", (i) => tasks.to[i] - tasks.from[i], (i, value) => [duration(value)], "number"],
+      ["Lasted", (i) => tasks.to[i] - Math.max(0, tasks.from[i]), (i, value) => [duration(value)], "number"],
       ["Held the loop", (i) => tasks.busy[i], (i, value) => [value ? duration(value) : "–"], "number"],
       ["Longest step", (i) => tasks.longest[i], (i, value) => [value ? duration(value) : "–"], "number"],
       ["Steps", (i) => tasks.steps[i], (i, value) => [value ? grouped(value) : "–"], "number"],
@@ -25,7 +25,7 @@ const TABLES = {
       ["Lint", (n) => lints.kind(n), (n, value) => [signElement("lint"), value], "name"],
       ["When", (n) => lints.at[n], (n, value) => [timeOf(value) ?? "–"], "number"],
       ["Task", (n) => (lints.task[n] < 0 ? "" : tasks.name(lints.task[n])), (n, value) => [value || "–"]],
-      ["What is wrong", (n) => lints.message(n), (n, value) => [value], "wide"],
+      ["What is wrong", sentence, (n, value) => [value], "wide"],
       ["Line", (n) => lints.place(n) ?? "", (n, value) => [value || "–"], "code"],
     ],
   },
@@ -44,23 +44,72 @@ function showTable(which) {
   fillTable();
 }
 
-function order(table) {
+function order(table, rows = Array.from({ length: table.count }, (_, n) => n)) {
   const [title, way] = table.sorted;
   const [, value] = table.columns.find(([name]) => name === title);
-  const values = Array.from({ length: table.count }, (_, n) => value(n));
-  const compare = typeof values[0] === "string" ? (a, b) => (values[a] < values[b] ? -1 : values[a] > values[b] ? 1 : a - b) : (a, b) => values[a] - values[b] || a - b;
-  return Array.from({ length: table.count }, (_, n) => n).sort((a, b) => way * compare(a, b));
+  const values = new Map(rows.map((n) => [n, value(n)]));
+  const isText = typeof values.get(rows[0]) === "string";
+  const compare = isText ? (a, b) => (values.get(a) < values.get(b) ? -1 : values.get(a) > values.get(b) ? 1 : a - b) : (a, b) => values.get(a) - values.get(b) || a - b;
+  return rows.sort((a, b) => way * compare(a, b));
 }
 
 function fillTable() {
   const table = TABLES[current];
-  const ordered = order(table);
-  byId("shown").textContent = table.count > MOST_ROWS ? `the first ${MOST_ROWS} of ${grouped(table.count)}` : "";
+  byId("shown").textContent = current === "lints" ? lostLints() : table.count > MOST_ROWS ? `the first ${MOST_ROWS} of ${grouped(table.count)}` : "";
   const head = el("tr", {}, ...table.columns.map(([title, , , kind]) => headCell(table, title, kind)));
-  const body = el("tbody", {}, ...ordered.slice(0, MOST_ROWS).map((n) => bodyRow(table, n)));
+  const bodies = current === "lints" ? troubles.map((trouble) => kindBody(table, trouble)) : [el("tbody", {}, ...order(table).slice(0, MOST_ROWS).map((n) => bodyRow(table, n)))];
   const nothing = el("p", { class: "muted empty" }, current === "lints" ? "Nothing looks wrong." : "No tasks were recorded.");
-  byId("table").replaceChildren(table.count ? el("table", {}, el("thead", {}, head), body) : nothing);
+  byId("table").replaceChildren(table.count ? el("table", {}, el("thead", {}, head), ...bodies) : nothing);
   markSelected();
+}
+
+const KEPT_LINTS = 1024;
+
+/** Lints are lost for another reason than the rest: of what happens often, some is enough. */
+function lostLints() {
+  const lost = raw.dropped.lints;
+  if (!lost) return "";
+  return `${grouped(lost)} more of these were not kept: ${lints.count < KEPT_LINTS ? "of each kind, 20 in a second are" : "of each kind 20 in a second are, and the last 1\u202f024"}`;
+}
+
+const unfolded = new Set(); // the kinds of lint whose rows are shown
+const FEW_LINTS = 6; // so few rows need no folding
+if (lints.count <= FEW_LINTS) for (const { kind } of troubles) unfolded.add(kind);
+
+/** The lints of a kind: one row as it is, several below a row for all. */
+function kindBody(table, trouble) {
+  const { kind, all } = trouble;
+  if (all.length === 1) return el("tbody", {}, bodyRow(table, all[0]));
+  const open = unfolded.has(kind);
+  const rows = open ? order(table, [...all]).slice(0, MOST_ROWS).map((n) => bodyRow(table, n, "inner")) : [];
+  const rest = open && all.length > MOST_ROWS ? [el("tr", {}, el("td", { class: "muted inner", colspan: table.columns.length }, `and ${grouped(all.length - MOST_ROWS)} more`))] : [];
+  return el("tbody", {}, kindRow(trouble, open), ...rows, ...rest);
+}
+
+function kindRow({ kind, all, worst }, open) {
+  const turn = () => {
+    if (!unfolded.delete(kind)) unfolded.add(kind);
+    fillTable();
+    [...byId("table").querySelectorAll("tr.kind button")].find((button) => button.dataset.kind === kind).focus();
+  };
+  const same = (value) => (all.every((n) => value(n) === value(all[0])) ? value(all[0]) : null);
+  const who = same((n) => (lints.task[n] < 0 ? "" : stemOf(lints.task[n])));
+  const button = el("button", { class: "link", "data-kind": kind, "aria-expanded": String(open) }, el("span", { class: "arrow", "aria-hidden": "true" }, open ? "▾" : "▸"), signElement("lint"), kind, el("span", { class: "many" }, grouped(all.length)));
+  const worstOf = open ? null : el("span", {}, el("span", { class: "muted" }, "worst: "), sentence(worst));
+  return el("tr", { class: "choice kind", onclick: turn },
+    el("td", { class: "name" }, button),
+    el("td", { class: "number" }, `${moment(lints.at[all[0]], 0.1)} – ${moment(lints.at[all[all.length - 1]], 0.1)}`),
+    el("td", {}, who || (who === null ? "several" : "–")),
+    el("td", { class: "wide" }, worstOf),
+    el("td", { class: "code" }, same((n) => lints.place(n) ?? "–") ?? "several"));
+}
+
+/** Shows the lints of one kind, if the table of lints is there to be seen. */
+function unfoldKind(kind) {
+  unfolded.add(kind);
+  showTable("lints");
+  const row = [...byId("table").querySelectorAll("tr")].find((row) => row.querySelector(`[data-kind]`)?.dataset.kind === kind);
+  if (row) byId("table").scrollTop = row.offsetTop - 28;
 }
 
 function headCell(table, title, kind) {
@@ -75,9 +124,9 @@ function headCell(table, title, kind) {
   return el("th", { class: kind ?? null, scope: "col", "aria-sort": state }, el("button", { class: "plain", "data-title": title, onclick: turn }, title, arrow));
 }
 
-function bodyRow(table, n) {
+function bodyRow(table, n, kind = "") {
   const i = table.task(n);
-  const open = i < 0 ? null : () => select(tree.nodes[i]);
+  const open = current === "lints" ? () => goTo(n) : () => select(tree.nodes[i]);
   const cells = table.columns.map(([title, value, content, kind]) => {
     const inside = content(n, value(n));
     const shown = kind === "name" ? [el("button", { class: "link" }, ...inside)] : inside;
@@ -85,7 +134,7 @@ function bodyRow(table, n) {
   });
   const bad = current === "slow" && tasks.longest[n] >= LONG;
   if (bad) cells[4].classList.add("bad");
-  return el("tr", { "data-task": i, class: "choice", onclick: open ?? (() => show(lints.at[n] - END / 50, lints.at[n] + END / 50)) }, ...cells);
+  return el("tr", { "data-task": i, class: `choice ${kind}`, onclick: open }, ...cells);
 }
 
 function markSelected() {

@@ -1,5 +1,8 @@
 // Who holds whom: tasks under their parents, in the groups that hold them open.
-// A node is a task ({task}) or a group of two or more ({group}); both have children.
+// A node is a task ({task}), or a row for two or more ({group}): those of one task group, or
+// those of one name ({group, family}); all have children.
+
+const FEW_TASKS = 40; // so few are all shown
 
 const tree = (() => {
   const children = Array.from({ length: tasks.count }, () => []);
@@ -23,26 +26,23 @@ const tree = (() => {
   }
 
   function inGroups(members, up) {
-    const made = [];
-    const groups = new Map();
-    const sizes = new Map();
-    for (const i of members) sizes.set(tasks.group(i), (sizes.get(tasks.group(i)) ?? 0) + 1);
-    for (const i of members) {
-      const group = tasks.group(i);
-      let above = up;
-      if (group !== null && sizes.get(group) > 1) {
-        above = groups.get(group);
-        if (!above) {
-          above = { task: -1, group, children: [], depth: up.depth + 1, up, open: true };
-          groups.set(group, above);
-          up.children.push(above);
-        }
+    const { group, family } = sorted(members);
+    const made = new Map();
+    const below = (above, key, more) => {
+      if (key === null) return above;
+      if (!made.has(key)) {
+        made.set(key, { task: -1, children: [], depth: above.depth + 1, up: above, open: true, ...more });
+        above.children.push(made.get(key));
       }
+      return made.get(key);
+    };
+    return members.map((i) => {
+      const held = below(up, group(i), { group: group(i) });
+      const above = below(held, family(i), { group: stemOf(i), family: true, open: tasks.count <= FEW_TASKS });
       nodes[i] = { task: i, group: null, children: [], depth: above.depth + 1, up: above, open: true };
       above.children.push(nodes[i]);
-      made.push(nodes[i]);
-    }
-    return made;
+      return nodes[i];
+    });
   }
 
   grow(roots, top);
@@ -94,6 +94,7 @@ function summary(node) {
       to: members.reduce((most, i) => Math.max(most, tasks.to[i]), -Infinity),
       errors: ends("error"),
       lints: Float64Array.from(members.flatMap((i) => [...lintsOf(i)].map((n) => lints.at[n]))).sort(),
+      long: members.filter((i) => tasks.longest[i] >= LONG).flatMap((i) => [...stepsOf(i)].filter((n) => steps.to[n] - steps.from[n] >= LONG)),
     };
   }
   return node.summary;
@@ -120,6 +121,6 @@ const MANY_CHILDREN = 24;
 function foldLarge() {
   if (tree.everything.length <= MANY_ROWS) return;
   for (const node of tree.everything) {
-    node.open = !(node.children.length > MANY_CHILDREN && node.task < 0);
+    node.open &&= !(node.children.length > MANY_CHILDREN && node.task < 0);
   }
 }

@@ -1,0 +1,42 @@
+// Names: what a task is called, and which tasks are called alike. "amap(row)[3]" and
+// "amap(row)[4]" are of one family; where there are many, one row shows them all.
+
+const LEVEL = 16; // from so many tasks side by side on,
+const FAMILY = 8; // so many of one name become one row
+
+const stems = new Map();
+
+/** A name without its numbers. */
+function stemOf(i) {
+  const name = tasks.name(i) || "(no name)";
+  let stem = stems.get(name);
+  if (stem === undefined) stems.set(name, (stem = name.replace(/\d+/g, "…")));
+  return stem;
+}
+
+/** A group that names no line says nothing: its tasks are told apart by their names. */
+function groupOf(i) {
+  const group = tasks.group(i);
+  return group !== null && group.includes(" at ") ? group : null;
+}
+
+/** Which of *members*, all of one parent, share a group, and which of these a name. */
+function sorted(members) {
+  const sizes = new Map();
+  const count = (key) => sizes.set(key, (sizes.get(key) ?? 0) + 1);
+  for (const i of members) if (groupOf(i) !== null) count(groupOf(i));
+  const group = (i) => (groupOf(i) !== null && sizes.get(groupOf(i)) > 1 ? groupOf(i) : null);
+  const key = (i) => `${group(i) ?? ""}\n${stemOf(i)}`;
+  let alone = 0; // those that no group of two or more holds
+  for (const i of members) {
+    count(key(i));
+    if (group(i) === null) alone++;
+  }
+  function family(i) {
+    const mine = sizes.get(key(i));
+    const level = group(i) === null ? alone : sizes.get(group(i));
+    const isAll = group(i) !== null && mine === level; // the group's own row shows them
+    return level < LEVEL || mine < FAMILY || isAll ? null : key(i);
+  }
+  return { group, family };
+}

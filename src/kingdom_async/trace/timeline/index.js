@@ -1,0 +1,43 @@
+// What belongs to which task, and how to look things up in the order of time.
+
+/** The rows of each task: a slice of one array, in the order of time. */
+function byTask(task, count) {
+  const first = new Int32Array(tasks.count + 1);
+  for (let n = 0; n < count; n++) if (task[n] >= 0) first[task[n] + 1]++;
+  for (let i = 0; i < tasks.count; i++) first[i + 1] += first[i];
+  const rows = new Int32Array(first[tasks.count]);
+  const next = first.slice();
+  for (let n = 0; n < count; n++) if (task[n] >= 0) rows[next[task[n]]++] = n;
+  return (i) => rows.subarray(first[i], first[i + 1]);
+}
+const stepsOf = byTask(steps.task, steps.count);
+const spansOf = byTask(spans.task, spans.count);
+const lintsOf = byTask(lints.task, lints.count);
+
+tasks.longest = Float64Array.from({ length: tasks.count }, (_, i) =>
+  stepsOf(i).reduce((most, n) => Math.max(most, steps.to[n] - steps.from[n]), 0));
+
+/** The first place in 0 … count at which *above* holds; it must hold from there on. */
+function firstWhere(count, above) {
+  let low = 0;
+  for (let high = count; low < high; ) {
+    const middle = (low + high) >> 1;
+    if (above(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** How many tasks were alive when: [times, counts], for any of the tasks. */
+function alive(members) {
+  const starts = Float64Array.from(members, (i) => tasks.from[i]).sort();
+  const ends = Float64Array.from(members, (i) => (tasks.ended[i] === tasks.ended[i] ? tasks.to[i] : Infinity)).sort();
+  const times = new Float64Array(starts.length + ends.length);
+  const counts = new Float64Array(times.length);
+  for (let a = 0, b = 0, n = 0; n < times.length; n++) {
+    const starting = a < starts.length && starts[a] <= ends[b];
+    times[n] = starting ? starts[a++] : ends[b++];
+    counts[n] = a - b;
+  }
+  return { times, counts, most: counts.reduce((most, count) => Math.max(most, count), 0) };
+}
