@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import faulthandler
 import gc
 import inspect
 import os
@@ -104,6 +105,7 @@ def test_no_block_is_passed_over(page: Path) -> None:
 def test_a_project_does_what_its_page_says(page: Path, tmp_path: Path) -> None:
     """The files of the page, changed as it says, make pytest print what it shows."""
     pytest.importorskip("uvloop", reason="the page counts three backends")
+    faulthandler.cancel_dump_traceback_later()  # each of its dozen commands has a limit
     assert run_project(page, tmp_path) == []
 
 
