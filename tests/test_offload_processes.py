@@ -340,6 +340,33 @@ def test_what_the_main_file_defines_goes_over_and_comes_back(
     )
 
 
+RUNS_THERE = """
+import sys
+import kingdom_async as ka
+
+async def add(one, other):
+    return one + other
+
+def work(number):
+    return ka.run(add, number, 1)
+
+async def main():
+    print(await ka.offload(work, 1, to="process"))
+
+if __name__ == "__main__":
+    ka.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_function_of_the_main_file_may_have_a_run_of_its_own(
+    backend: str, tmp_path: Path
+) -> None:
+    """What is refused in a worker is to start the program again, not to run something."""
+    done = run_script(RUNS_THERE, backend, tmp_path / "program.py")
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
 async def test_an_exit_in_the_function_leaves_the_worker_to_the_next_call() -> None:
     """SystemExit comes back as any error does, and the next call is served."""
     with pytest.raises(SystemExit) as caught:

@@ -254,6 +254,21 @@ async def test_a_batch_cancelled_while_it_lingers_has_taken_nothing(after: float
 
 
 @virtual_time
+async def test_who_lingers_is_counted_beside_who_waits() -> None:
+    """Both are getters."""
+    queue = ka.Queue[int](10)
+    await queue.put(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue.get_batch, 3, 5)
+        await settle()
+        assert await queue.get() == 1
+        group.start_soon(queue.get)
+        await settle()
+        assert queue.statistics().getters == 2
+        group.cancel_scope.cancel()
+
+
+@virtual_time
 @pytest.mark.parametrize("linger", [0, 3])
 async def test_several_batchers_share_a_queue(linger: float) -> None:
     """Each item is in one batch, in order; no batch is empty, and all of them end."""
