@@ -334,6 +334,18 @@ def test_nothing_is_left_of_it(backend: str) -> None:
     assert gc.get_freeze_count() == 0  # also of those that Python itself had frozen
 
 
+def test_what_the_program_has_frozen_stays_frozen() -> None:
+    """Whoever had frozen its objects finds them so, also when there are more by now."""
+    gc.freeze()
+    before = gc.get_freeze_count()
+    assert before > 5000
+    later = [[number] for number in range(20_000)]
+    for _ in range(2):
+        cancel_everywhere(three_turns)
+        assert gc.get_freeze_count() > before * 0.9
+    assert len(later) == 20_000
+
+
 @every_backend
 def test_warnings_of_the_body_come_out_once(backend: str) -> None:
     """However many runs there were; those that the report tells of do not."""

@@ -24,6 +24,10 @@ from .reports import Failure, Report, called
 
 #: Python 3.12 has frozen some hundred objects when it starts.
 _FROZEN_AT_START = 5000
+#: True if there were more than these when they were last counted.
+_is_frozen = False
+#: So many objects are collected in no time.
+_FEW = 10_000
 #: After so many runs that had to be given up, each of which takes long, no more are made.
 _MOST_HUNG = 3
 
@@ -201,12 +205,17 @@ class _Runs:
 @contextmanager
 def _small_heap() -> Generator[None, None, None]:
     """What is there already is not looked at by the garbage collections after each run."""
-    is_own = gc.get_freeze_count() < _FROZEN_AT_START
+    global _is_frozen
+    if _is_frozen and len(gc.get_objects(generation=2)) < _FEW:
+        yield  # whoever had frozen the program's objects has done what is done here
+        return
+    # Where much is frozen, this count takes longer than all the runs of a small body.
+    _is_frozen = is_frozen = gc.get_freeze_count() >= _FROZEN_AT_START
     gc.freeze()
     try:
         yield
     finally:
-        if is_own:  # else whoever had frozen the program's objects wants them frozen
+        if not is_frozen:  # else whoever had frozen the program's objects wants them frozen
             gc.unfreeze()
 
 
