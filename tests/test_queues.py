@@ -407,6 +407,26 @@ def gets(queue: ka.Queue[int], times: int) -> Callable[[], Awaitable[None]]:
     return work
 
 
+def puts_after_nowait(queue: ka.Queue[int], times: int) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        for number in range(100):
+            queue.put_nowait(number)
+        await puts(queue, times)()
+
+    return work
+
+
+def gets_after_nowait(queue: ka.Queue[int], times: int) -> Callable[[], Awaitable[None]]:
+    async def work() -> None:
+        for number in range(100):
+            queue.put_nowait(number)
+        for _ in range(100):
+            queue.get_nowait()
+        await gets(queue, times)()
+
+    return work
+
+
 def batches(queue: ka.Queue[int], times: int) -> Callable[[], Awaitable[None]]:
     async def work() -> None:
         for number in range(2 * times):
@@ -439,8 +459,21 @@ def alternating(queue: ka.Queue[int], times: int) -> Callable[[], Awaitable[None
         (gets, lambda: ka.Queue[int](math.inf)),
         (batches, lambda: ka.Queue[int](math.inf)),
         (alternating, lambda: ka.Queue[int](10)),
+        (puts_after_nowait, lambda: ka.Queue[int](math.inf)),
+        (gets_after_nowait, lambda: ka.Queue[int](math.inf)),
     ],
-    ids=["pair", "puts", "drop_new", "drop_old", "error", "gets", "batches", "alternating"],
+    ids=[
+        "pair",
+        "puts",
+        "drop_new",
+        "drop_old",
+        "error",
+        "gets",
+        "batches",
+        "alternating",
+        "puts_after",
+        "gets_after",
+    ],
 )
 async def test_a_fast_loop_cannot_starve_others(work: Any, queue: Any) -> None:
     """Every 64th put and every 64th get lets the other tasks have a turn."""
@@ -778,6 +811,30 @@ async def test_a_queue_used_in_a_thread_says_so() -> None:
                 await anyio.to_thread.run_sync(misuse)
         await anyio.to_thread.run_sync(anyio.from_thread.run_sync, queue.close)
         queue.task_done()
+
+
+@pytest.mark.parametrize("waiting", ["putter", "lingerer"])
+async def test_a_queue_that_anyone_waits_at_is_not_closed_in_a_thread(waiting: str) -> None:
+    """Whatever they wait for: it would not wake them."""
+    queue = ka.Queue[int](2)
+    queue.put_nowait(1)
+    if waiting == "putter":
+        queue.put_nowait(2)
+
+    async def wait() -> None:
+        if waiting == "lingerer":
+            await queue.get_batch(2, linger=math.inf)
+        else:
+            with pytest.raises(ka.QueueClosed):
+                await queue.put(3)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await settle()
+        with pytest.raises(RuntimeError, match="outside the run it belongs to"):
+            await anyio.to_thread.run_sync(queue.close)
+        queue.close()
+    queue.drain()
 
 
 async def test_a_thread_puts_through_from_thread() -> None:
