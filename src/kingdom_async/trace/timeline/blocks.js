@@ -23,7 +23,7 @@ function endOfBlock(at) {
   const lag = lastUntil(lags.at, lags.count, at);
   if (lag >= 0) over = Math.max(over, lags.at[lag] + lags.length[lag]);
   const step = lastUntil(steps.from, steps.count, at);
-  if (step >= 0) over = Math.max(over, steps.to[step]);
+  if (steps.to[step] > at) return { from: steps.from[step], to: steps.to[step], sure: true };
   // A ping that was under way, and that is counted from later on: the process stood still meanwhile.
   if (over === at && lags.length[lag + 1] >= LONG / 2) over = lags.at[lag + 1] + lags.length[lag + 1];
   if (over > at) return { to: over, sure: true };

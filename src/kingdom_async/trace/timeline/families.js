@@ -1,6 +1,33 @@
 // Names: what a task is called, and which tasks are called alike. "amap(row)[3]" and
 // "amap(row)[4]" are of one family; where there are many, one row shows them all.
 
+// A task that nobody gave a name is called after the function that it was seen in: where it opened
+// a group, or where the loop was blocked. `tasks.lines` has all such lines.
+
+const NUMBERED = /^Task-\d+$/; // asyncio's own names
+tasks.lines = (() => {
+  const found = new Map();
+  const note = (i, line) => {
+    if (i < 0 || !line) return;
+    if (!found.has(i)) found.set(i, new Set());
+    found.get(i).add(line);
+  };
+  for (let n = 0; n < lints.count; n++) if (["blocked-loop", "stuck"].includes(lints.kind(n))) note(lints.task[n], lints.place(n));
+  for (let i = 0; i < tasks.count; i++) note(tasks.parent[i], tasks.group(i)?.split(" at ")[1]);
+  return (i) => [...(found.get(i) ?? [])];
+})();
+{
+  const own = tasks.name;
+  const names = new Map();
+  tasks.name = (i) => {
+    if (!names.has(i)) {
+      const inside = NUMBERED.test(own(i)) ? tasks.lines(i)[0]?.split(" in ")[1] : null;
+      names.set(i, inside ? `${own(i)} in ${inside}` : own(i));
+    }
+    return names.get(i);
+  };
+}
+
 const LEVEL = 16; // from so many tasks side by side on,
 const FAMILY = 8; // so many of one name become one row
 

@@ -59,7 +59,14 @@ function goTo(n) {
   say(`${lints.kind(n)}: ${sentence(n)}`);
 }
 
-/** What a lint says in a few words: the task, and what it does. */
+/** What a lint says in a few words: the task, and how long. */
 function shortly(n) {
-  return sentence(n).replace(/^task '(.*?)' (?:\([^)]*\) )?/, "$1 ");
+  const kind = lints.kind(n);
+  const said = sentence(n);
+  const who = lints.task[n] >= 0 ? tasks.name(lints.task[n]) : /^task '(.*?)' /.exec(said)?.[1] ?? null;
+  if (TIMED.has(kind)) return [who, blockOf.has(n) ? blockLength(blockOf.get(n)) : duration(badness(n))].filter(Boolean).join(" · ");
+  if (kind === "leaking" && lints.place(n)) return `${grouped(badness(n))} from ${lints.place(n)}`;
+  return kind === "swallowed-cancellation" && who !== null ? who : said;
 }
+
+const TIMED = new Set(["blocked-loop", "long-step", "never-yielded", "deadline-overrun", "late-first-run"]);
