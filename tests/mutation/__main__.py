@@ -1,0 +1,124 @@
+"""The command: which mutants of the core does no test notice?
+
+    python -m tests.mutation --module _queues --sample 100 --seed 1
+
+Rule: a mutant is called a survivor only when all tests of the core that reach its lines passed
+on asyncio and on trio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from .choice import Choice, mapped_tests
+from .mutants import Mutant, mutants_of
+from .report import STAGES, Verdicts
+from .trials import ROOT, Copy, Job, Result, Trial, run_all
+
+KEPT = ROOT / ".mutation"
+SOURCE = ROOT / "src/kingdom_async"
+#: About a program's ends and its documentation: nothing that a mutant of the core changes.
+_OTHER = {"test_cli.py", "test_docs.py", "test_layers.py", "test_private_names.py"}
+TESTS = tuple(
+    sorted(
+        f"tests/{path.name}" for path in ROOT.glob("tests/test_*.py") if path.name not in _OTHER
+    )
+)
+
+
+def main() -> None:
+    options = _options()
+    modules = options.module or sorted(path.stem for path in SOURCE.glob("_[!_]*.py"))
+    for path in (options.results, options.reached):
+        path.parent.mkdir(exist_ok=True)
+    verdicts = Verdicts(options.results, options.equivalent)
+    with tempfile.TemporaryDirectory(prefix="kingdom-mutation-") as folder:
+        copies = [Copy(Path(folder) / str(number)) for number in range(options.jobs)]
+        choice = Choice(options.reached)
+        if not choice.is_known():
+            print("learning which tests reach which lines, on each backend ...", flush=True)
+            run_all(copies, choice.learning(TESTS))
+        with ProcessPoolExecutor(options.jobs) as pool:
+            found = pool.map(mutants_of, [SOURCE / f"{module}.py" for module in modules])
+            everything = dict(zip(modules, found, strict=True))
+        for mutants in everything.values():
+            verdicts.count(mutants)
+        chosen = [each for each in _draw(everything, options) if options.only in each.name]
+        print(f"{len(chosen)} mutants", flush=True)
+        for stage in options.stages:
+            run_all(copies, _jobs(stage, chosen, choice, verdicts))
+    print(verdicts.table(modules))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--module", action="append", help="such as _queues; all without it")
+    parser.add_argument("--only", default="", help="mutants with this text in their name")
+    parser.add_argument("--sample", type=int, help="how many of each module")
+    parser.add_argument("--share", type=float, default=1.0, help="or which part of each module")
+    parser.add_argument("--seed", type=int, default=1, help="which ones")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--stages", nargs="*", default=STAGES[:3], choices=STAGES)
+    parser.add_argument("--results", type=Path, default=KEPT / "results.jsonl",
+                        help="where verdicts are kept; a run goes on from there")  # fmt: skip
+    parser.add_argument("--reached", type=Path, default=KEPT / "reached.json",
+                        help="where it is kept which tests reach which lines")  # fmt: skip
+    parser.add_argument(
+        "--equivalent", type=Path, default=Path(__file__).with_name("equivalent.txt")
+    )
+    return parser.parse_args()
+
+
+def _draw(everything: dict[str, list[Mutant]], options: argparse.Namespace) -> list[Mutant]:
+    """A share of the mutants of each module, by lot; a greater share has the smaller in it.
+
+    All modules take turns, so that a run that is stopped has tried as much of each.
+    """
+    drawn = []
+    for module, mutants in everything.items():
+        order = mutants[:]
+        random.Random(f"{options.seed} {module}").shuffle(order)
+        number = options.sample or math.ceil(options.share * len(order))
+        drawn += [(place / len(order), each) for place, each in enumerate(order[:number])]
+    return [each for _, each in sorted(drawn, key=lambda pair: pair[0]) if each.matters]
+
+
+def _jobs(
+    stage: str, mutants: list[Mutant], choice: Choice, verdicts: Verdicts
+) -> Iterator[Job]:
+    for mutant in mutants:
+        if verdicts.is_open(mutant, stage):
+            yield _job(stage, mutant, choice, verdicts)
+
+
+def _job(stage: str, mutant: Mutant, choice: Choice, verdicts: Verdicts) -> Job:
+    trial = _trial(stage, mutant, choice)
+
+    def prepare(copy: Copy) -> Trial | None:
+        if trial is not None:
+            copy.change(mutant.module, mutant.source)
+        return trial
+
+    def done(result: Result | None) -> None:
+        verdicts.add(mutant, stage, result)
+
+    return prepare, done
+
+
+def _trial(stage: str, mutant: Mutant, choice: Choice) -> Trial | None:
+    if stage == "near":
+        near = mapped_tests(mutant.module)
+        return choice.trial("asyncio", mutant.module, mutant.lines, near)
+    if stage == "everything":
+        return Trial(("tests",), "", 3600, lambda _: 300, list)
+    return choice.trial(stage, mutant.module, mutant.lines, TESTS)
+
+
+if __name__ == "__main__":
+    main()
