@@ -23,8 +23,8 @@ from .queue_programs import Body, Mode, conformance, injected
 EVERY = "every backend"
 
 
-#: A group of anyio's that is cancelled, or was left, in the very turn in which its own task gets
-#: Task.cancel() may take that for its own. (Seeds 48, 65, 80 and 90; see docs/design/decisions.md.)
+#: In anyio's groups on asyncio a Task.cancel() may be taken for the group's own cancellation
+#: (seeds 48, 65, 80 and 90; see docs/design/decisions.md).
 _ANYIOS = "swallowed: task 'kingdom_async.testing.one_run._Program.main'"
 
 
