@@ -215,8 +215,11 @@ class Times:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.at = self.cpu = 1000.0
+        #: How long the watchdog's thread stood in line for a processor, where that is told.
+        self.line: float | None = 0.0
         monkeypatch.setattr(watchdog_module, "now", lambda: self.at)
         monkeypatch.setattr(watchdog_module, "process_time", lambda: self.cpu)
+        monkeypatch.setattr(watchdog_module, "_time_in_line", lambda: self.line)
 
     def pass_(self, dog: Watchdog, seconds: float, cpu: float = 0.0) -> float:
         self.at += seconds
@@ -312,6 +315,76 @@ async def test_c_code_that_holds_the_interpreter(
     assert " after 2 s in which no thread could run; a call of C code held the inte" in head
     assert "test_watchdog.py:" in head
     assert [lint.kind for lint in recording.lints] == ["blocked-loop"]
+
+
+@pytest.mark.parametrize(
+    ("line", "cpu", "is_told"),
+    [
+        (0.5, 0.3, True),  # C code, given a tenth of a processor
+        (1.95, 0.3, False),  # this thread itself was given none
+        (None, 0.3, False),  # it is not told which of the two it was
+        (None, 1.5, True),
+        (0.5, 0.05, False),  # the process was stopped
+    ],
+)
+async def test_c_code_on_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    reports: Reports,
+    line: float | None,
+    cpu: float,
+    is_told: bool,
+) -> None:
+    """What this thread's lateness comes from is told apart, however little it was given."""
+    times = Times(monkeypatch)
+    dog = Watchdog(1.0, current_loop())
+    with trace.recording() as recording:
+        times.line = None if line is None else 0.0
+        times.pass_(dog, 0)
+        await settle(3)
+        times.line = line
+        times.pass_(dog, 2.25, cpu=cpu)
+    assert len(reports.messages) == is_told
+    assert (max(lag.seconds for lag in recording.lags) == 2) == is_told
+
+
+async def test_c_code_that_is_over(monkeypatch: pytest.MonkeyPatch, reports: Reports) -> None:
+    """Nobody who is there now is blamed for it."""
+    times = Times(monkeypatch)
+    dog = Watchdog(1.0, current_loop())
+    nobody = watchdog_module.holder_of(current_loop(), [])._replace(is_nobody=True)
+    monkeypatch.setattr(watchdog_module, "holder_of", lambda *_: nobody)
+    times.pass_(dog, 0)
+    await settle(3)
+    times.pass_(dog, 2.25, cpu=2.0)
+    (message,) = reports.messages
+    assert message == (
+        "blocked-loop: the loop was held for 2 s in which no thread could run, by a call of C "
+        "code that is over; the line is not known any more"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a busy machine hides it")
+async def test_a_regular_expression_that_explodes(reports: Reports) -> None:
+    """It lets no other thread run; it is told of, and is in the lags."""
+    import re
+
+    async def work() -> None:
+        until, length = time.monotonic() + 0.5, 18
+        while time.monotonic() < until:  # until one that takes long is among them
+            began = time.monotonic()
+            re.match("(a+)+$", "a" * length + "!")
+            if time.monotonic() - began < 0.5:
+                length += 1
+                until = time.monotonic() + 0.5
+
+    with trace.recording() as recording, trace.watchdog(0.2):
+        for _ in range(3):
+            await answered(lambda: len(recording.lags))
+            await work()
+        await answered(lambda: len(recording.lags))
+    assert sum(" in work)" in message for message in reports.messages) >= 3
+    assert max(lag.seconds for lag in recording.lags) >= 0.5
 
 
 @pytest.mark.parametrize("backend", chosen(REAL))

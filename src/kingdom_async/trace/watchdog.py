@@ -7,8 +7,8 @@ process stood still.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
 from threading import get_ident
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two pings at least; how late the thread itself may be before it wonders.
 _SHORTEST, _OVERSLEPT = 0.01, 0.1
+#: The share of its lateness for which the process must have run at least, for that to be its
+#: own doing: where the system tells how long this thread stood in line for a processor, and
+#: where it does not.
+_SHARE, _SHARE_BLIND = 0.05, 0.5
 #: How many lines of the stack are told, from the inside.
 _LINES = 30
 
@@ -55,12 +59,37 @@ def watchdog(seconds: float, *, recording: Recording | None = None) -> Generator
         ...     await work()
     """
     dog = Watchdog(_checked(seconds), _running_loop(), recording)
-    end = monitor.add(dog)
+    end = watch(dog)
     try:
         yield
     finally:
         end()
+
+
+#: At work now, with no recording of their own.
+_dogs: list[Watchdog] = []
+
+
+def watch(dog: Watchdog) -> Callable[[], None]:
+    """Put it to work; returns what ends that, from any thread."""
+    end = monitor.add(dog)
+    if dog.is_for_all:
+        _dogs.append(dog)
+
+    def leave() -> None:
+        end()
         dog.leave()
+        with suppress(ValueError):
+            _dogs.remove(dog)
+
+    return leave
+
+
+def watch_for(recording: Recording, loop: Loop) -> Callable[[], None]:
+    """Watch a loop for a recording alone, and log nothing; unless it is watched already."""
+    if any(dog.watches(loop) for dog in tuple(_dogs)):
+        return lambda: None
+    return watch(Watchdog(_OVERSLEPT, loop, recording, is_quiet=True))
 
 
 #: The threads in which the environment's watchdog is on.
@@ -102,6 +131,15 @@ def _running_loop() -> Loop:
         ) from None
 
 
+def _time_in_line() -> float | None:
+    """Seconds in which this thread could run and no processor was free; Linux tells."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 class _Ping:
     """A question to the loop."""
 
@@ -118,17 +156,35 @@ class _Ping:
 class Watchdog:
     """Watches one loop; a job of the monitor."""
 
-    def __init__(self, seconds: float, loop: Loop, recording: Recording | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        loop: Loop,
+        recording: Recording | None = None,
+        *,
+        is_quiet: bool = False,
+    ) -> None:
         self._seconds = seconds
         self._every = max(seconds / 4, _SHORTEST)
         self._loop = loop
         self._recording = recording
+        self._is_quiet = is_quiet  # nothing of it is logged
         self._ping: _Ping | None = None
         #: What was reported of this ping, for the second report.
         self._told: Lint | None = None
         self._name: str | None = None
         self._due = inf
         self._cpu = process_time()
+        #: How long this thread has stood in line for a processor; None until it is known.
+        self._line: float | None = None
+
+    @property
+    def is_for_all(self) -> bool:
+        """True if it tells every recording, and the log."""
+        return self._recording is None
+
+    def watches(self, loop: Loop) -> bool:
+        return self._loop.thread == loop.thread
 
     def __call__(self, at: float) -> float:
         """Look whether the last ping was answered; send the next. Returns when to come back."""
@@ -139,8 +195,13 @@ class Watchdog:
             if self._told is None and at - ping.sent >= self._seconds:
                 self._report(ping)
         else:
+            seconds = 0.0
             if ping is not None and ping.answered is not None:
-                held = max(held, self._answered(ping, ping.answered - ping.sent - lost))
+                seconds = ping.answered - ping.sent - lost
+            if held > seconds:  # it was not, or hardly, asked: this thread came late itself
+                self._note(Lag(self._due, held))
+            if ping is not None and ping.answered is not None:
+                held = max(held, self._answered(ping, seconds))
             if held >= self._seconds:
                 self._report_held(held)
             self._send()
@@ -155,11 +216,17 @@ class Watchdog:
 
     def _away(self, at: float) -> tuple[float, float]:
         """Seconds for which this thread could not run: C code ran, or the process did not."""
-        late, cpu = at - self._due, process_time()
+        late, cpu, line = at - self._due, process_time(), _time_in_line()
         used, self._cpu = cpu - self._cpu, cpu
+        waited = None if line is None or self._line is None else line - self._line
+        self._line = line
         if late < _OVERSLEPT:
             return 0.0, 0.0
-        return (0.0, late) if used < late / 2 else (late, 0.0)
+        # On a busy machine the C code is given little of a processor, and this thread as well.
+        share = _SHARE_BLIND if waited is None else _SHARE
+        if used < late * share or late - (waited or 0.0) < _OVERSLEPT:
+            return 0.0, late
+        return late, 0.0
 
     def _send(self) -> None:
         self._ping = None
@@ -207,6 +274,14 @@ class Watchdog:
     def _report_held(self, seconds: float) -> None:
         """It was, and nothing could look; whoever did it may be there still."""
         found = holder_of(self._loop, self._recorders())
+        if found.is_nobody or not found.stack:
+            found = Holder("the loop", None, None, None, "", [], is_nobody=True)
+            self._tell(
+                found,
+                f"was held for {seconds:.3g} s in which no thread could run, by a call of C "
+                "code that is over; the line is not known any more",
+            )
+            return
         self._tell(
             found,
             f"is where the loop is after {seconds:.3g} s in which no thread could run; a call "
@@ -223,7 +298,7 @@ class Watchdog:
             recorder.suspect("blocked-loop", last, text, found.place)
         stack = "".join(f"\n  {line}: {line.source}" for line in found.stack[-_LINES:])
         lint = Lint("blocked-loop", last, found.place, f"{found.who} {what}", now())
-        log_lint(replace(lint, message=lint.message + stack), found.name)
+        self._log(replace(lint, message=lint.message + stack), found.name)
         self._name = found.name
         return lint
 
@@ -233,4 +308,8 @@ class Watchdog:
             seconds = (ping.answered or now()) - ping.sent
             who = told.message.partition(" has held the loop")[0]
             message = f"{who} let go of the loop after {seconds:.3g} s"
-            log_lint(replace(told, message=message, at=now()), self._name)
+            self._log(replace(told, message=message, at=now()), self._name)
+
+    def _log(self, lint: Lint, name: str | None) -> None:
+        if not self._is_quiet:
+            log_lint(lint, name)
