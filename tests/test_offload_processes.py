@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import re
 import signal
@@ -365,6 +367,20 @@ def test_a_function_of_the_main_file_may_have_a_run_of_its_own(
     """What is refused in a worker is to start the program again, not to run something."""
     done = run_script(RUNS_THERE, backend, tmp_path / "program.py")
     assert (done.stdout, done.stderr) == ("2\n", "")
+
+
+async def test_an_error_from_a_worker_is_gone_with_its_last_reference() -> None:
+    """No frame of ours holds it, so that nothing is left for the garbage collector."""
+    await ka.offload(abs, -1, to="process")  # anyio's frames hold what the start raised
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            await ka.offload(int, "gone", to="process")
+        left = [thing for thing in gc.get_objects() if isinstance(thing, ValueError)]
+        assert [error for error in left if "gone" in str(error)] == []
+    finally:
+        gc.enable()
 
 
 async def test_an_exit_in_the_function_leaves_the_worker_to_the_next_call() -> None:
