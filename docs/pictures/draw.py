@@ -1,4 +1,7 @@
-"""Draw the picture of the blocked loop for docs/debugging.md.
+"""Draw the timelines in README.md, docs/debugging.md and docs/tracing.md.
+
+Rule: a picture shows the page as it is; the programs behind it are made up, one to run, one of
+the tests, and one whose service leaks tasks.
 
 python docs/pictures/draw.py          needs Chromium and the extra "browser"
 """
@@ -7,17 +10,23 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 import kingdom_async as ka
 from kingdom_async import trace
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "tests"))
+
+from support import recordings  # noqa: E402
+
 chance = random.Random(4)
 
 
@@ -48,30 +57,101 @@ async def serve() -> None:
         await ka.amap(answer, range(60), limit=6)
 
 
+async def confirmation() -> None:
+    await anyio.sleep(60)
+
+
+async def charge(number: int) -> None:
+    await anyio.sleep(chance.uniform(0.1, 0.8))
+    if number == 33:
+        render(23)
+    if number in (21, 90):
+        raise KeyError(number)
+
+
+async def order(number: int, service: ka.TaskGroup) -> None:
+    service.start_soon(confirmation, daemon=True)  # nobody waits for it
+    with suppress(Exception):
+        async with ka.TaskGroup() as group:
+            group.start_soon(charge, number)
+
+
+async def leaking_service() -> None:
+    async with ka.TaskGroup() as service:
+        for number in range(130):
+            await anyio.sleep(0.1)
+            service.start_soon(order, number, service)
+
+
+def blocked(page: Path) -> str:
+    """One task of many holds the loop; returns its name."""
+    with trace.recording("steps") as recording:
+
+        async def program() -> None:
+            with trace.watchdog(0.1):
+                await serve()
+
+        program.__qualname__ = "orders"
+        ka.run(program)
+    recording.to_html(page)
+    found = next(lint for lint in recording.lints if lint.kind == "blocked-loop")
+    return next(task.name for task in recording.tasks if task.serial == found.task)
+
+
+def leaking(page: Path) -> None:
+    """A service forgets a task with each request, and a request blocks the loop."""
+    thresholds = trace.Thresholds(leaking=20)
+    with trace.recording("steps", thresholds=thresholds) as recording:
+
+        async def program() -> None:
+            with trace.watchdog(0.1):
+                await leaking_service()
+
+        program.__qualname__ = "service"
+        ka.run(program, backend="asyncio")
+    recording.to_html(page)
+
+
+def take(
+    browser: Browser,
+    page: Path,
+    name: str,
+    script: str,
+    *,
+    scheme: str = "light",
+    high: int = 800,
+) -> None:
+    """A picture of *page* as it is after *script*."""
+    shown = browser.new_page(viewport={"width": 1280, "height": high}, color_scheme=scheme)
+    shown.goto(page.as_uri())
+    shown.evaluate(script)
+    shown.wait_for_timeout(500)
+    shown.screenshot(path=HERE / f"{name}.png")
+    shown.close()
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "blocked.html"
-        with trace.recording("steps") as recording:
+        pages = {name: Path(folder) / f"{name}.html" for name in ("blocked", "leaking", "made")}
+        name = blocked(pages["blocked"])
+        leaking(pages["leaking"])
+        recordings.service().to_html(pages["made"])
+        shoot(pages, name)
 
-            async def program() -> None:
-                with trace.watchdog(0.1):
-                    await serve()
 
-            program.__qualname__ = "orders"
-            ka.run(program)
-        recording.to_html(page)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-            )
-            shown = browser.new_page(viewport={"width": 1280, "height": 720})
-            shown.goto(page.as_uri())
-            blocked = next(lint for lint in recording.lints if lint.kind == "blocked-loop")
-            name = next(t.name for t in recording.tasks if t.serial == blocked.task)
-            shown.evaluate("name => window.kingdom.select(name)", name)
-            shown.wait_for_timeout(500)
-            shown.screenshot(path=HERE / "blocked.png")
-            browser.close()
+def shoot(pages: dict[str, Path], name: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        take(browser, pages["blocked"], "blocked", f"kingdom.select({name!r})", high=720)
+        take(browser, pages["leaking"], "leaking", "null", high=640)
+        metrics = "kingdom.show(1.7, 2.9), kingdom.select('metrics')"
+        take(browser, pages["made"], "timeline-light", metrics)
+        take(browser, pages["made"], "timeline-dark", metrics, scheme="dark")
+        failed = "kingdom.find('is:error'), kingdom.jump(1), kingdom.find('')"
+        take(browser, pages["made"], "details", f"{failed}, kingdom.show(0.9, 1.7)")
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -642,6 +642,19 @@ def test_a_task_without_a_name_is_called_after_where_it_was_seen(show: Show) -> 
     assert "service.py:55 in rows" in shown.text("#details dl")
 
 
+def test_who_came_later_is_not_drawn_from_the_beginning(show: Show) -> None:
+    """A task that was noted after another's spawning was not there when the recording began."""
+    ours = task(1, "ours", spawned=2.0, started=2.0, foreign=False)
+    tasks = (task(0, "old"), ours, task(2, "ran", steps=1), task(3, "hidden", ended=8.0))
+    shown = show(tasks=tasks, steps=(Step(5.0, 5.1, 2),))
+    from_ = {
+        name: shown.do(f"kingdom.where('{name}').from") for name in ("old", "ran", "hidden")
+    }
+    assert from_ == {"old": 0, "ran": 5, "hidden": 2}
+    shown.do("kingdom.select('hidden')")
+    assert "unseen: during the recording" in shown.text("#details dl")
+
+
 def test_long_names_keep_their_end(show: Show) -> None:
     """The number of a task is at the end of its name, and is seen."""
     name = "offload_map(orders.storage.Path.read_bytes_of_everything)[12]"

@@ -40,7 +40,8 @@ tasks.parent = Int32Array.from(raw.tasks.parent, known);
 // From where to where a bar is drawn: known times, else the recording's edges.
 tasks.from = tasks.spawned.map((at, i) => (at === at ? at : tasks.started[i] === tasks.started[i] ? tasks.started[i] : 0));
 // It ran before the recording did, or before anybody looked: where its bar begins is not its beginning.
-tasks.older = (i) => (Number.isNaN(tasks.spawned[i]) && Number.isNaN(tasks.started[i])) || tasks.from[i] < 0;
+tasks.older = (i) => tasks.from[i] < 0 || (Number.isNaN(tasks.spawned[i]) && Number.isNaN(tasks.started[i]) && !tasks.ran.has(i));
+tasks.ran = new Set(); // of those, the ones whose first step is known
 tasks.to = tasks.ended.map((at, i) => Math.max(at === at ? at : END, tasks.from[i]));
 
 let steps = (() => {

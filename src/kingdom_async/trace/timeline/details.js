@@ -67,6 +67,7 @@ function aboutTask(i) {
       ["Longest step", tasks.longest[i] ? duration(tasks.longest[i]) : null, `number${tasks.longest[i] >= LONG ? " bad" : ""}`],
       ["First run after", firstRun(i), "number"],
       ["Spawned", tasks.older(i) ? beginning(i) : timeOf(tasks.spawned[i]), tasks.older(i) ? null : "number"],
+      ["First step", tasks.ran.has(i) ? timeOf(tasks.from[i]) : null, "number"],
       ["Started", timeOf(tasks.started[i]), "number"],
       ["Ended", timeOf(tasks.ended[i]), "number"],
       ["Spawned at", tasks.place(i), "code"],
@@ -96,7 +97,7 @@ function stepWords(i) {
 /** Since when there was a task whose beginning is not in the recording. */
 function beginning(i) {
   if (tasks.from[i] < 0) return `${duration(-tasks.from[i])} before the recording`;
-  return raw.level === "steps" && !raw.backend.includes("uvloop") ? "before the recording" : "unseen: before the recording, or before anybody looked";
+  return tasks.from[i] > 0 ? "unseen: during the recording, before anybody looked" : "before the recording";
 }
 
 function firstRun(i) {

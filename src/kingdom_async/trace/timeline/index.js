@@ -17,6 +17,22 @@ const lintsOf = byTask(lints.task, lints.count);
 tasks.longest = Float64Array.from({ length: tasks.count }, (_, i) =>
   stepsOf(i).reduce((most, n) => Math.max(most, steps.to[n] - steps.from[n]), 0));
 
+// Tasks that were there when the recording began were all noted then, before any other; one that
+// is noted later and whose spawning is not known began in between. Where each of its steps is
+// kept, it began no later than the first, and hardly earlier.
+{
+  let noted = 0;
+  for (let i = 0; i < tasks.count; i++) {
+    if (!tasks.older(i)) noted = Math.max(noted, tasks.spawned[i] || 0);
+    else if (noted > 0 && Number.isNaN(tasks.spawned[i])) {
+      const mine = stepsOf(i);
+      const isKept = mine.length > 0 && mine.length >= tasks.steps[i];
+      tasks.from[i] = Math.min(isKept ? steps.from[mine[0]] : noted, tasks.to[i]);
+      if (isKept) tasks.ran.add(i);
+    }
+  }
+}
+
 /** The first place in 0 … count at which *above* holds; it must hold from there on. */
 function firstWhere(count, above) {
   let low = 0;

@@ -196,7 +196,7 @@ function tipFor({ x, y }) {
   const i = node.task;
   const found = [nameOf(node), `${outcomeWords(i)} · ${duration(tasks.to[i] - tasks.from[i])}`];
   if (tasks.cancelledBy(i)) found.push(`cancelled by ${tasks.cancelledBy(i)}`);
-  if (tasks.older(i) && (x < GUTTER || x < xOf(0) + 16)) found.push(beginning(i));
+  if (tasks.older(i) && (x < GUTTER || x < xOf(Math.max(0, tasks.from[i])) + 16)) found.push(beginning(i));
   if (x < GUTTER) return found;
   const time = timeAt(x);
   const slack = 1.5 / scale();

@@ -87,7 +87,7 @@ window.kingdom = {
   show, fitRows, openAll, stretch, scrollBy,
   where: (name, at) => {
     const node = rows.find((node) => nameOf(node) === name);
-    return node && { x: xOf(at ?? extent(node).from), y: yOf(node.place) + view.row / 2 };
+    return node && { from: extent(node).from, x: xOf(at ?? extent(node).from), y: yOf(node.place) + view.row / 2 };
   },
   draw: drawAll,
   drawn,

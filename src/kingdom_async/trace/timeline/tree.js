@@ -114,7 +114,7 @@ function reveal(node) {
   return opened;
 }
 
-const MANY_ROWS = 400;
+const MANY_ROWS = 150;
 const MANY_CHILDREN = 24;
 
 /** A large recording opens with its large groups closed: first the shape, then the tasks. */
