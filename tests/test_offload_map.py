@@ -309,6 +309,31 @@ async def test_chunksize_is_honoured() -> None:
 # --- errors --------------------------------------------------------------------------
 
 
+async def test_a_source_that_failed_is_not_advanced_again() -> None:
+    """Not by a thread that was at work meanwhile, and looks for its next item."""
+    failed = threading.Event()
+    calls = 0
+
+    class Source:
+        def __iter__(self) -> Source:
+            return self
+
+        def __next__(self) -> int:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                failed.set()
+                raise LookupError("no more rows")
+            return calls
+
+    def work(number: int) -> None:
+        assert failed.wait(20)
+
+    with pytest.raises(LookupError, match="no more rows"):
+        await ka.offload_map(work, Source(), limit=2)
+    assert calls == 2
+
+
 async def test_the_failing_item_is_named(source: Any) -> None:
     """The error is the function's own, with a note that says which item."""
 
