@@ -76,6 +76,14 @@ async def move_on_after() -> None:
         await hold(scope)
 
 
+async def move_on_after_set_by_hand() -> None:
+    """`fail_after(9)`, `move_on_after(9)`"""
+    block = ka.move_on_after(None)
+    block.deadline = anyio.current_time() + 9
+    with block as scope:
+        await hold(scope)
+
+
 async def fail_at() -> None:
     """`fail_at(…, reason="by nine")`"""
     at = anyio.current_time() + 9
@@ -313,6 +321,7 @@ PROGRAMS: list[Callable[[], Awaitable[None]]] = [
     fail_after_with_reason,
     fail_after,
     move_on_after,
+    move_on_after_set_by_hand,
     fail_at,
     outer_deadline,
     inner_deadline,
