@@ -163,7 +163,7 @@ function aboutGroup(node) {
     el("p", { class: "chips" }, ...byOutcome.map(([name, count]) => el("span", { class: `chip ${name}` }, signElement(name), `${grouped(count)} ${WORDS[name]}`))),
     ...wrong.map(([kind, count]) => el("p", { class: "warning" }, signElement("lint"), el("span", {}, el("b", {}, kind), ` ${plural(count, "time")}`))),
     facts(
-      ["Tasks", `${grouped(members.length)}${node.family ? " of one name" : ""}`, "number"],
+      ["Tasks", node.family ? `${grouped(direct.length)} of one name${members.length > direct.length ? `, and ${grouped(members.length - direct.length)} below them` : ""}` : grouped(members.length), "number"],
       ["At once", `up to ${grouped(most)}`, "number"],
       ["From first to last", duration(to - from), "number"],
       ["Held the loop", steps.count ? duration(members.reduce((sum, i) => sum + tasks.busy[i], 0)) : null, "number"],

@@ -192,7 +192,7 @@ function tipFor({ x, y }) {
   if (y < view.top) return tipForHead({ x, y });
   const node = nodeAt(y);
   if (!node) return null;
-  if (node.task < 0) return [node.group, `${plural(node.below, "task")}${node.family ? " of this name" : ""}`];
+  if (node.task < 0) return [node.group, node.family ? `${plural(node.children.length, "task")} of this name` : plural(node.below, "task")];
   const i = node.task;
   const found = [nameOf(node), `${outcomeWords(i)} · ${duration(tasks.to[i] - tasks.from[i])}`];
   if (tasks.cancelledBy(i)) found.push(`cancelled by ${tasks.cancelledBy(i)}`);

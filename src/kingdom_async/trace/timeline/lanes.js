@@ -201,7 +201,7 @@ function drawSigns(node, y) {
 function besides(node) {
   const hits = node.below && !node.open ? hitsBelow(node) : 0;
   const many = hits ? `${grouped(hits)} of ${grouped(node.below)}` : grouped(node.below);
-  if (node.task < 0) return node.family && !hits ? `× ${many}` : many;
+  if (node.task < 0) return node.family && !hits ? `× ${grouped(node.children.length)}` : many;
   const lasted = duration(tasks.to[node.task] - Math.max(0, tasks.from[node.task]));
   return !node.open && node.below ? `${hits ? "" : "+"}${many} · ${lasted}` : lasted;
 }
