@@ -54,6 +54,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/guard": set(),
         "trace/records": set(),
         "trace/stacks": set(),
+        "trace/texts": set(),
         "trace/loops": {"trace/records"},
         "trace/snapshot": {"trace/records", "trace/html", "trace/perfetto"},
         "trace/html": {"trace/records", "trace/snapshot"},

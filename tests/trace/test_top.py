@@ -303,6 +303,18 @@ async def test_filters() -> None:
         assert not app.query_one("#filter", Input).has_class("-on")
 
 
+async def test_the_filter_takes_the_selection_along() -> None:
+    """What is told of in full is one of the rows that are shown."""
+    made = Made([a_row(number) for number in range(1, 13)])
+    async with shown(made) as (app, pilot):
+        await until(pilot, lambda: said(app, "story").startswith("task-1 "))
+        await pilot.press("/", *"task-7", "enter")
+        await until(pilot, lambda: said(app, "story").startswith("task-7 "))
+        made.rows = [row for row in made.rows if row["ident"] != 7]
+        await until(pilot, lambda: "has ended" in said(app, "story"))
+        assert said(app, "story").startswith("task-7 ")
+
+
 async def test_pauses() -> None:
     """Nothing is asked until it goes on."""
     made = Made([a_row(1)])
@@ -358,10 +370,12 @@ async def test_says_that_the_process_has_ended() -> None:
             " process 1234 no longer serves; has it ended?   what is shown is what it said last"
         )
         assert names(app) == ["task-1"]
+        assert said(app, "status").startswith(" NO ANSWER for ")
         await pilot.press("r")
         await pilot.press("down", "s", "p", "p")
         made.error = None
         await until(pilot, lambda: said(app, "alerts") == "")
+        assert "NO ANSWER" not in said(app, "status")
 
 
 async def test_a_slow_process_is_asked_less_often() -> None:
@@ -378,8 +392,11 @@ async def test_a_slow_process_is_asked_less_often() -> None:
         await asyncio.sleep(0.1)
         await pilot.press("/", "x")
         assert app.query_one("#filter", Input).value == "x"
+        await until(pilot, lambda: said(app, "status").startswith(" NO ANSWER for "))
+        assert app.screen.has_class("-old")
         answer_now.set()
         await until(pilot, lambda: names(app) == [])
+        assert not app.screen.has_class("-old")
 
 
 # --- a real process ------------------------------------------------------------------------

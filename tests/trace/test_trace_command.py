@@ -289,8 +289,9 @@ def test_a_process_that_is_stopped_is_not_waited_for_forever(
         os.kill(process.pid, signal.SIGSTOP)
         assert main(["trace", "tree"]) == 1
         assert capsys.readouterr().err == (
-            f"kingdom-async: process {process.pid} did not answer within 0.3 s; "
-            "is it stopped?\n"
+            f"kingdom-async: process {process.pid} did not answer within 0.3 s: it is stopped, "
+            "or in C code that lets no other thread run, such as a regular expression that "
+            f"explodes; py-spy dump --pid {process.pid} can tell where\n"
         )
 
 
@@ -343,6 +344,91 @@ def test_draws_where_it_is_told_to_and_opens_it(
     assert err == "kingdom-async: no browser was found; open run.html in one\n"
 
 
+def test_draws_for_perfetto(recording: Path, capsys: Out) -> None:
+    """With a name in .json."""
+    assert main(["trace", "view", "run.trace", "--out", "run.json"]) == 0
+    assert "traceEvents" in json.loads(Path("run.json").read_text())
+
+
+def test_a_page_that_is_there_is_not_written_over(recording: Path, capsys: Out) -> None:
+    """It may be another recording's; --force says that it may go."""
+    page = Path("run.html")
+    page.write_text("of somebody else")
+    assert main(["trace", "view", "run.trace"]) == 1
+    assert capsys.readouterr().err == (
+        "kingdom-async: run.html is there already; name another with --out, or write over it "
+        "with --force\n"
+    )
+    assert page.read_text() == "of somebody else"
+    assert main(["trace", "view", "run.trace", "--force"]) == 0
+    assert page.read_text() != "of somebody else"
+
+
+@pytest.mark.parametrize("action", ["off", "record"])
+def test_a_name_that_no_view_has_is_refused(action: str, folder: Path, capsys: Out) -> None:
+    """Nobody would find a recording in it."""
+    with running(SERVICE, folder, "serves", KINGDOM_ASYNC_CONTROL="1"):
+        assert main(["trace", action, "--out", "h.pdf"]) == 1
+    assert capsys.readouterr().err == (
+        "kingdom-async: h.pdf: no view of a recording is a .pdf file; write .html for a "
+        "timeline, .json for Perfetto, .trace for the recording itself\n"
+    )
+
+
+def test_seconds_that_are_no_number(folder: Path, capsys: Out) -> None:
+    """A sentence about them, and not about the process."""
+    with running(SERVICE, folder, "serves", KINGDOM_ASYNC_CONTROL="1"):
+        assert main(["trace", "record", "--seconds", "nan"]) == 1
+    assert "seconds must be a number such as 5, not nan\n" in capsys.readouterr().err
+
+
+def changed(where: tuple[str | int, ...], value: object) -> bytes:
+    """A recording with one thing in it that should not be."""
+    data = json.loads(random_snapshot(1).to_json())
+    inside = data
+    for key in where[:-1]:
+        inside = inside[key]
+    inside[where[-1]] = value
+    return json.dumps(data).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (changed(("tasks", 0, 2), 5), "(name is 5)"),
+        (changed(("tasks", 0, 5), "x"), "(spawned is 'x')"),
+        (changed(("tasks", 0, 0), {"a": 1}), "(serial is {'a': 1})"),
+        (changed(("tasks", 0, 0), True), "(serial is True)"),
+        (changed(("tasks", 0, 5), 10**400), "(spawned is 1000"),
+        (changed(("began",), float("nan")), "(began is nan)"),
+        (changed(("ended",), float("inf")), "(ended is inf)"),
+        (changed(("program",), 7), "(program is 7)"),
+        (changed(("steps",), [[5, "y", 0]]), "(end is 'y')"),
+        (changed(("tasks",), None), "("),
+        (b"[" * 200_000, "(too deep)"),
+    ],
+)
+def test_says_what_is_wrong_in_a_recording(
+    content: bytes, reason: str, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.trace").write_bytes(content)
+    assert main(["trace", "view", "run.trace"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("kingdom-async: run.trace: this is no recording of kingdom_async (")
+    assert reason in said
+
+
+def test_says_that_a_recording_is_cut_off(recording: Path, capsys: Out) -> None:
+    """As of a program that was killed while it wrote."""
+    recording.write_text(recording.read_text()[:2000])
+    assert main(["trace", "view", "run.trace"]) == 1
+    assert capsys.readouterr().err == (
+        "kingdom-async: run.trace: this recording is cut off; its end is missing\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -378,8 +464,11 @@ def test_a_page_must_look_like_one(recording: Path, capsys: Out) -> None:
     Path("run.html").rename("run.trace")
     assert main(["trace", "view", "run.trace", "--out", "run.txt"]) == 1
     assert capsys.readouterr().err == (
-        "kingdom-async: run.txt should end in .html, since it is to be a page\n"
+        "kingdom-async: run.txt should end in .html, since it is to be a page; or in .json, "
+        "for Perfetto\n"
     )
+    assert main(["trace", "view", "run.trace", "--out", "run.json", "--open"]) == 1
+    assert "should end in .html, since it is to be a page\n" in capsys.readouterr().err
     trace.load(recording)
 
 

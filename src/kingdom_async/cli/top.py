@@ -28,6 +28,8 @@ from . import top_texts as texts
 from .top_texts import COLUMNS
 
 ROWS = 200
+#: Seconds without an answer after which what is shown is marked as old.
+_OLD = 1.5
 
 
 class Asked(Protocol):
@@ -56,6 +58,7 @@ class Top(App[None]):
     #details { height: 2fr; border-top: solid $primary; }
     #story { width: 1fr; padding: 0 1; }
     #histogram { width: 42; padding: 0 1; }
+    .-old DataTable, .-old #details { text-opacity: 50%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
@@ -80,6 +83,11 @@ class Top(App[None]):
         #: What is known of the selected task, also after its end.
         self._details: dict[str, Any] | None = None
         self._is_paused = False
+        #: When the question was asked that is not answered yet; and the last one that was.
+        self._asked: float | None = None
+        self._heard = time.monotonic()
+        #: The filter of the rows that are shown.
+        self._filtered_by = ""
         self._is_ours = False  # a recording that was switched on here
         self._asks = asyncio.Lock()
 
@@ -102,6 +110,7 @@ class Top(App[None]):
         self._label_columns()
         table.focus()
         self.query_one("#headline", Static).update(f" asking process {self._control.name} …")
+        self.set_interval(0.5, self._mark_age)
         self.run_worker(self._poll(), exclusive=True)
 
     def on_resize(self) -> None:
@@ -128,30 +137,44 @@ class Top(App[None]):
                 await self._ask()
 
     async def _ask(self) -> None:
-        options = {
+        options: dict[str, Any] = {
             "sort": self._sort,
             "descending": self._descending,
             "filter": self.query_one("#filter", Input).value,
             "limit": ROWS,
             "task": self._selected,
         }
+        self._asked = time.monotonic()
         try:
             answer = await asyncio.to_thread(self._control.top, **options)
         except ControlError as error:
             self._show_error(str(error))
             return
-        self._show(answer)
+        finally:
+            self._asked = None
+        self._heard = time.monotonic()
+        self._show(answer, options["filter"])
 
     # --- showing -----------------------------------------------------------------------
 
+    def _mark_age(self) -> None:
+        """Say that what is shown is old, while no answer comes."""
+        if self._asked is not None and time.monotonic() - self._asked > _OLD:
+            with suppress(NoMatches):
+                self.screen.add_class("-old")
+                self._show_status()
+
     def _show_error(self, error: str) -> None:
+        self.screen.add_class("-old")
+        self._show_status()
         text = Text(f" {texts.plain(error)} ", style="bold white on red")
         if self._answer is not None:
             text.append("  what is shown is what it said last", style="dim")
         self.query_one("#alerts", Static).update(text)
 
-    def _show(self, answer: dict[str, Any]) -> None:
+    def _show(self, answer: dict[str, Any], wanted: str) -> None:
         self._answer = answer
+        self.screen.remove_class("-old")
         if (lag := answer["loop"].get("lag")) is not None:
             self._lags.append(lag)
         self.query_one("#headline", Static).update(texts.headline(answer))
@@ -161,7 +184,13 @@ class Top(App[None]):
         self._show_rows(list({row["ident"]: row for row in answer["rows"]}.values()))
         if answer["task"] is not None:
             self._details = answer["task"]
-        elif self._details is None and answer["rows"]:  # the first answer
+        shown = {row["ident"] for row in answer["rows"]}
+        is_first = answer["task"] is None and self._details is None
+        # A new filter takes the selection to its first row; who stops to match it keeps it.
+        is_hidden = wanted not in ("", self._filtered_by) and self._selected not in shown
+        self._filtered_by = wanted
+        if (is_first or is_hidden) and shown:
+            self._details = None
             self._selected = answer["rows"][0]["ident"]
             self.run_worker(self.ask())
         self._show_task(has_ended=answer["task"] is None)
@@ -169,6 +198,10 @@ class Top(App[None]):
     def _show_status(self) -> None:
         if self._answer is not None:
             status = texts.status(self._answer, self._lags)
+            if self.screen.has_class("-old"):
+                silent = texts.seconds(time.monotonic() - self._heard)
+                mark = Text(f" NO ANSWER for {silent}; this is old ", style="bold white on red")
+                status = mark + status
             if self._is_paused:
                 status = Text(" PAUSED ", style="black on yellow") + status
             self.query_one("#status", Static).update(status)

@@ -16,11 +16,12 @@ from typing import Any
 
 from kingdom_async import trace
 from kingdom_async.trace.client import ControlError, connect
-from kingdom_async.trace.files import write
+from kingdom_async.trace.files import problem, write
+from kingdom_async.trace.texts import printable
 
 _OUT = (
     "what to write; the suffix says which view: .html a timeline, .json events for Perfetto, "
-    "any other a recording"
+    ".trace or none a recording"
 )
 
 
@@ -59,12 +60,20 @@ def add_to(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help=f"{_OUT} (default: recording-PID.html)"
     )
     view = actions.add_parser(
-        "view", help="draw a recording", description="Draw a recording as an HTML page."
+        "view",
+        help="draw a recording",
+        description="Draw a recording as an HTML page, or as events for Perfetto.",
     )
     view.set_defaults(command=_reported(view_it))
     view.add_argument("file", type=Path, help="what recording.save() or --out has written")
     view.add_argument(
-        "--out", type=Path, metavar="FILE", help="the page (default: FILE with .html)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the page, .html, or events for Perfetto, .json (default: FILE with .html)",
+    )
+    view.add_argument(
+        "--force", action="store_true", help="write over a page that is there already"
     )
     view.add_argument("--open", action="store_true", help="show it in a browser as well")
 
@@ -136,7 +145,7 @@ def switch_on(arguments: argparse.Namespace) -> None:
 def switch_off(arguments: argparse.Namespace) -> None:
     control = connect(arguments.process)
     if arguments.out is not None:
-        _refuse_folder(arguments.out)
+        _refuse(arguments.out)
     recording = control.off()
     seconds = recording.ended - recording.began
     print(
@@ -150,7 +159,7 @@ def switch_off(arguments: argparse.Namespace) -> None:
 def record_it(arguments: argparse.Namespace) -> None:
     control = connect(arguments.process)
     out: Path = arguments.out or Path(f"recording-{control.name}.html")
-    _refuse_folder(out)  # before the seconds are over
+    _refuse(out)  # before the seconds are over
     if sys.stderr.isatty():
         print(f"recording process {control.name} for {arguments.seconds:g} s", file=sys.stderr)
     _write(control.record(arguments.seconds, arguments.level), out)
@@ -167,8 +176,17 @@ def view_it(arguments: argparse.Namespace) -> None:
         raise _Problem(f"{file}: {error}") from None
     if page.exists() and page.samefile(file):
         raise _Problem(f"{file} is the recording itself; write the page elsewhere with --out")
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise _Problem(f"{page} should end in .html, since it is to be a page")
+    is_page = page.suffix.lower() in (".html", ".htm")
+    if not is_page and (arguments.open or page.suffix.lower() != ".json"):
+        raise _Problem(
+            f"{page} should end in .html, since it is to be a page"
+            + ("" if arguments.open else "; or in .json, for Perfetto")
+        )
+    _refuse(page)
+    if page.exists() and not arguments.force:
+        raise _Problem(
+            f"{page} is there already; name another with --out, or write over it with --force"
+        )
     _write(recording, page)
     if arguments.open and not webbrowser.open(page.resolve().as_uri()):
         raise _Problem(f"no browser was found; open {page} in one")
@@ -194,11 +212,10 @@ def _top(arguments: argparse.Namespace) -> None:
 # --- files and texts -----------------------------------------------------------------------
 
 
-def _refuse_folder(out: Path) -> None:
-    if out.is_dir():
-        raise _Problem(f"{out} is a folder; give the name of a file in it")
-    if not out.parent.is_dir():
-        raise _Problem(f"there is no folder {out.parent} to write {out.name} into")
+def _refuse(out: Path) -> None:
+    found = problem(out)
+    if found is not None:
+        raise _Problem(found)
 
 
 def _write(recording: trace.Snapshot, out: Path) -> None:
@@ -207,11 +224,6 @@ def _write(recording: trace.Snapshot, out: Path) -> None:
     except OSError as error:
         raise _Problem(f"{out} cannot be written: {error.strerror}") from None
     print(out)
-
-
-def printable(text: str) -> str:
-    """*text* with what could steer a terminal written out; lines stay."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def blocked(loop: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ longer than it says.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -65,6 +66,8 @@ class Control:
 
     def record(self, seconds: float, level: str = "steps") -> Snapshot:
         """Record the next *seconds*, and wait for them."""
+        if not math.isfinite(seconds):
+            raise ControlError(f"seconds must be a number such as 5, not {seconds}")
         return _snapshot(self._ask("record", seconds + _PATIENCE, seconds=seconds, level=level))
 
     def _ask(self, do: str, patience: float = _PATIENCE, **options: Any) -> dict[str, Any]:
@@ -73,7 +76,9 @@ class Control:
             answer: dict[str, Any] = json.loads(self._exchange(request, patience))
         except socket.timeout:  # noqa: UP041  # another class before 3.10
             raise ControlError(
-                f"process {self.name} did not answer within {patience:g} s; is it stopped?"
+                f"process {self.name} did not answer within {patience:g} s: it is stopped, or "
+                "in C code that lets no other thread run, such as a regular expression that "
+                f"explodes; py-spy dump --pid {self.name.partition('-')[0]} can tell where"
             ) from None
         except (ConnectionRefusedError, FileNotFoundError):
             raise ControlError(f"process {self.name} no longer serves; has it ended?") from None

@@ -11,11 +11,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
 
+T = TypeVar("T")
+
 _FORMAT = "kingdom_async.trace/1"
+_HOW = "save one with recording.save(path)"
+#: No time and no number in a recording is larger.
+_MOST = 1e18
 #: How many records are made text at a time.
 _ROWS = 500
 
@@ -92,16 +97,24 @@ class Snapshot:
         """
         try:
             data: dict[str, Any] = json.loads(text)
+        except RecursionError:
+            raise ValueError("this is no recording of kingdom_async (too deep)") from None
+        except ValueError as error:
+            if text.startswith('{"format":"kingdom_async.trace/'):
+                raise ValueError("this recording is cut off; its end is missing") from error
+            raise ValueError(
+                f"this is no recording of kingdom_async ({error}); {_HOW}"
+            ) from error
+        try:
             if data.pop("format") != _FORMAT:
                 raise ValueError("another format")
             for name, kind in _KINDS.items():
-                data[name] = tuple(kind(*row) for row in data[name])
-            data["dropped"] = Dropped(*data["dropped"])
-            return cls(**data)
+                data[name] = tuple(_checked(kind(*row)) for row in data[name])
+            data["dropped"] = _checked(Dropped(*data["dropped"]))
+            return _checked(cls(**data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"this is no recording of kingdom_async ({error}); "
-                "save one with recording.save(path)"
+                f"this is no recording of kingdom_async ({error}); {_HOW}"
             ) from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,6 +156,49 @@ _KINDS: dict[str, Any] = {
     "lints": Lint,
     "lags": Lag,
 }
+
+
+#: By the annotation of a field: what may stand there. bool is an int to Python, not to us.
+_ALLOWED: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "Outcome": (str,),
+    "float": (float, int),
+    "float | None": (float, int, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "bool": (bool,),
+}
+
+
+def _checked(record: T) -> T:
+    """A record of a file, in which anything may stand.
+
+    Raises:
+        ValueError: If there is something in it that is not of its field's type, or a number
+            that views cannot draw.
+    """
+    is_head = isinstance(record, Snapshot)
+    for name, allowed in _FIELDS[type(record).__name__]:
+        value: object = getattr(record, name)
+        is_strict = type(value) is int or (is_head and type(value) is float)
+        if type(value) not in allowed or (is_strict and not -_MOST < value < _MOST):  # type: ignore[operator]
+            raise ValueError(f"{name} is {value!r:.50}")
+    return record
+
+
+def _fields_of(kind: type[object]) -> list[tuple[str, tuple[type, ...]]]:
+    annotations: dict[str, str] = {}
+    for base in kind.__mro__:
+        annotations = {**getattr(base, "__annotations__", {}), **annotations}
+    return [
+        (name, _ALLOWED[text])
+        for name, what in annotations.items()
+        if (text := getattr(what, "__forward_arg__", what)) in _ALLOWED
+    ]
+
+
+_FIELDS = {kind.__name__: _fields_of(kind) for kind in (Snapshot, Dropped, *_KINDS.values())}
 
 
 def _row(record: Any) -> list[object]:
