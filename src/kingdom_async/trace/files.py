@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _OTHERS = frozenset(
     (".csv", ".gif", ".gz", ".jpeg", ".jpg", ".md", ".pdf", ".png", ".svg", ".txt", ".zip")
 )
-)
 
 #: What there is room for in a recording that is made for a file; about 25 MB.
 TASKS, STEPS = 10_000, 200_000
