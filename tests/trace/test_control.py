@@ -21,9 +21,8 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import answers as answering
 from kingdom_async.trace import control as served
-from kingdom_async.trace import sockets
+from kingdom_async.trace import reach, sockets
 from kingdom_async.trace.answers import Answers
 from kingdom_async.trace.client import Control, ControlError, connect, serving
 from kingdom_async.trace.hub import hub
@@ -694,7 +693,7 @@ def crunch(until: threading.Event) -> None:
 
 async def test_a_blocked_loop_is_answered_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the task and the line that block it; what needs the loop is refused, for good."""
-    monkeypatch.setattr(answering, "_LONGER_PATIENCE", 0.2)
+    monkeypatch.setattr(reach, "_LONGER_PATIENCE", 0.2)
     release = threading.Event()
     answers: dict[str, Any] = {}
 
@@ -745,7 +744,7 @@ async def test_a_recording_that_a_blocked_loop_cannot_end_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With what there is by then; its hooks go as soon as the loop runs again."""
-    monkeypatch.setattr(answering, "_LONGER_PATIENCE", 0.2)
+    monkeypatch.setattr(reach, "_LONGER_PATIENCE", 0.2)
     release = threading.Event()
     recordings: list[Any] = []
 

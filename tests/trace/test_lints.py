@@ -9,6 +9,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -670,6 +671,23 @@ async def test_a_look_is_bounded(look: Look) -> None:
     assert told[-1] == 250
 
 
+@pytest.mark.parametrize(
+    ("tasks", "looks"), [(100, 1), (4_000, 40), (10_000, 40), (30_000, 60)]
+)
+async def test_a_round_of_many_tasks(
+    tasks: int, looks: int, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds for ten thousand; a look grows with their number, up to a bound."""
+    seen: list[object] = []
+    with trace.recording():
+        monkeypatch.setattr(Sampler, "_begin_round", lambda self: [object()] * tasks)
+        monkeypatch.setattr(Sampler, "_look", lambda self, *args: seen.append(args[0]))
+        for turn in range(looks):
+            assert len(seen) < tasks
+            look(turn * 0.25)
+    assert len(seen) == tasks
+
+
 async def test_nothing_is_kept_alive(look: Look) -> None:
     """What was looked at is let go of when it ends: tasks, and the waits in them."""
     lock = anyio.Lock()
@@ -726,12 +744,85 @@ async def test_lints_are_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_no_flood_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Of ten thousand of a kind the first are kept and logged; the rest is counted."""
+    """Of ten thousand of a kind the first are kept, and two lines are logged."""
     with trace.recording() as recording:
         for number in range(10_000):
-            recording.suspect("late-first-run", None, f"task {number}")
-    assert len(caplog.records) == 10
+            recording.suspect("late-first-run", None, f"callback {number} was late")
+        assert [record.getMessage() for record in caplog.records] == [
+            "late-first-run: callback 0 was late"
+        ]
+    assert caplog.records[1].getMessage() == (
+        "late-first-run: callback 9999 was late (and 9998 more like it)"
+    )
     assert len(recording.lints) + recording.dropped.lints == 10_000
+
+
+async def test_a_thousand_late_tasks_are_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """One for the first, one with the number of the others, their name, line and the worst."""
+    with trace.recording(thresholds=trace.Thresholds(late_first_run=0)) as recording:
+        async with ka.TaskGroup() as group:
+            for _ in range(1000):
+                group.start_soon(settle, name="work")
+    first, others = caplog.records
+    assert re.fullmatch(
+        r"late-first-run: task 'work' \(test_lints\.py:\d+ in \w+\) first ran \S+ s after its "
+        "spawn",
+        first.getMessage(),
+    )
+    assert re.fullmatch(
+        r"late-first-run: 999 more tasks 'work' \(test_lints\.py:\d+ in \w+\) first ran up to "
+        r"\S+ s after their spawn",
+        others.getMessage(),
+    )
+    assert others.place == first.place  # type: ignore[attr-defined]
+    assert others.task_name == "work"  # type: ignore[attr-defined]
+    kept = [lint for lint in recording.lints if lint.kind == "late-first-run"]
+    assert len(kept) + recording.dropped.lints == 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "said"),
+    [
+        ("long-step", 0.25, "held the loop for up to 0.25 s"),
+        ("never-yielded", 0.25, "held the loop for up to 0.25 s, and never let go of it"),
+        ("spinning", 1234, "take up to 1.23e+03 steps a second and wait for nothing"),
+        ("swallowed-cancellation", 0, "were cancelled, and ended as if not"),
+        ("cancelled-but-alive", 2, "are alive up to 2 s after their cancellation"),
+        ("deadline-overrun", 2, "left a block up to 2 s after its deadline"),
+        ("stuck", 31, "have waited up to 31 s"),
+        ("late-first-run", 0.4, "first ran up to 0.4 s after their spawn"),
+    ],
+)
+async def test_many_of_a_rule_and_place_are_one_line(
+    caplog: pytest.LogCaptureFixture, kind: str, amount: float, said: str
+) -> None:
+    """Whatever the rule: how many there were, and the largest of what it measures."""
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            for number in range(5):
+                group.start_soon(settle, name=f"worker {number}")
+            for task in recording.tasks[-5:]:
+                recording.suspect(kind, task.serial, "is ill", "a.py:3 in f", amount)
+                recording.suspect(kind, task.serial, "is ill", "b.py:3 in f", amount / 2)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"{kind}: task 'worker 0' (a.py:3 in f) is ill",
+        f"{kind}: task 'worker 0' (b.py:3 in f) is ill",
+        f"{kind}: 4 more tasks such as 'worker 4' (a.py:3 in f) {said}",
+        told[3],
+    ]
+    assert told[3].startswith(f"{kind}: 4 more tasks such as 'worker 4' (b.py:3 in f)")
+
+
+async def test_leaks_of_one_line_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """They are about a line, and no task; each sentence says how many there are."""
+    with trace.recording() as recording:
+        for number in (100, 200, 300):
+            recording.suspect("leaking", None, f"{number} live tasks", "a.py:3 in f")
+    assert [record.getMessage() for record in caplog.records] == [
+        "leaking: 100 live tasks",
+        "leaking: 300 live tasks (and 1 more like it)",
+    ]
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -37,7 +37,8 @@ def logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     ours = logging.getLogger("kingdom_async.trace")
     before = ours.handlers[:], ours.filters[:], ours.level
     yield ours
-    ours.handlers[:], ours.filters[:], ours.level = before
+    ours.handlers[:], ours.filters[:] = before[:2]
+    ours.setLevel(before[2])  # which forgets what it knew to be off
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
@@ -166,3 +167,64 @@ def test_a_level_that_is_off_costs_no_record(
     logger.setLevel(logging.ERROR)
     logs.log_lint(LINT, "x")
     assert not caplog.records
+
+
+# --- many of a kind ------------------------------------------------------------------------
+
+
+def lints_of(log: logs.LintLog, times: list[float], place: str = "a.py:3 in f") -> None:
+    for at in times:
+        if log.is_first("stuck", place, at):
+            log.log(Lint("stuck", 1, place, f"task 'x' is stuck at {at:g}", at), "x", place)
+        else:
+            log.count("stuck", place, "x", "is stuck", at)
+
+
+def test_a_rule_and_a_place_have_a_line_in_ten_seconds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first at once, the others in one line when its ten seconds are over."""
+    log = logs.LintLog()
+    lints_of(log, [100, 101, 102])
+    assert log.tick(105) == 106
+    assert len(caplog.records) == 1
+    log.tick(110)
+    log.tick(115)
+    assert [record.getMessage() for record in caplog.records[1:]] == [
+        "stuck: 2 more tasks 'x' (a.py:3 in f) have waited up to 102 s"
+    ]
+    lints_of(log, [119])  # within the ten seconds of that line
+    assert len(caplog.records) == 2
+    log.tick(120)
+    assert caplog.records[2].getMessage() == "stuck: task 'x' (a.py:3 in f) is stuck"
+    log.tick(130)  # nothing came: it is forgotten
+    lints_of(log, [131])
+    assert caplog.records[3].getMessage() == "stuck: task 'x' is stuck at 131"
+
+
+def test_what_was_counted_is_told_without_a_clock(caplog: pytest.LogCaptureFixture) -> None:
+    """The next lint, whatever it is about, and the end of the recording tell of it, too."""
+    log = logs.LintLog()
+    lints_of(log, [100, 101])
+    lints_of(log, [111], place="b.py:1 in g")
+    assert [record.getMessage() for record in caplog.records] == [
+        "stuck: task 'x' is stuck at 100",
+        "stuck: task 'x' (a.py:3 in f) is stuck",
+        "stuck: task 'x' is stuck at 111",
+    ]
+    lints_of(log, [112], place="b.py:1 in g")
+    log.end()
+    log.end()
+    assert len(caplog.records) == 4
+
+
+def test_ten_thousand_places_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """Those beyond the first places share one line, and nothing grows without a bound."""
+    log = logs.LintLog()
+    for number in range(10_000):
+        lints_of(log, [100], place=f"a.py:{number} in f")
+    log.end()
+    assert len(caplog.records) == 201
+    assert caplog.records[-1].getMessage() == (
+        "stuck: 9800 more tasks 'x' (at various places) have waited up to 100 s"
+    )

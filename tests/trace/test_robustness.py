@@ -21,7 +21,18 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import causes, children, guard, hub, loops, places, recorder, store
+from kingdom_async.trace import (
+    blocks,
+    causes,
+    children,
+    guard,
+    hub,
+    loops,
+    places,
+    recorder,
+    store,
+    strangers,
+)
 from support.backends import REAL, chosen
 from support.turns import settle
 
@@ -482,14 +493,13 @@ INNER: list[tuple[Any, str]] = [
             "callback_step",
             "span",
             "overran",
-            "meet",
-            "sweep",
             "is_here",
-            "unfollow",
-            "_done",
             "_look_for_waits",
-            "_find_parent",
         )
+    ),
+    *(
+        (strangers.Strangers, name)
+        for name in ("meet", "sweep", "unfollow", "_done", "_find_parent")
     ),
     *(
         (hub.Hub, name)
@@ -522,13 +532,13 @@ INNER: list[tuple[Any, str]] = [
     (children, "outside"),
     (children, "Account"),
     (recorder, "outside"),
-    (recorder, "spawner"),
+    (strangers, "spawner"),
+    (strangers, "Account"),
     (recorder, "cause_of"),
-    (recorder, "Account"),
-    (hub, "caller"),
-    (hub, "Block"),
-    (hub, "Deadline"),
-    (hub, "by_task"),
+    (blocks, "caller"),
+    (blocks, "Block"),
+    (blocks, "Deadline"),
+    (blocks, "by_task"),
     (hub, "current_loop"),
     (causes, "by_task"),
     (places, "is_library"),

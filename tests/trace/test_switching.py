@@ -133,6 +133,17 @@ async def test_a_group_that_was_open_before(level: Level) -> None:
 # --- where it is begun ---------------------------------------------------------------------
 
 
+async def test_a_group_that_was_open_before_and_has_no_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is left while a recording is on that knows nothing of it."""
+    async with ka.TaskGroup():
+        recording = trace.start()
+    trace.stop()
+    assert not caplog.records
+    assert names(recording) == []
+
+
 @levels
 @backends
 def test_begun_outside_a_loop(backend: str, level: Level) -> None:

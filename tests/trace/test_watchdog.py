@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace import guard
-from kingdom_async.trace.hub import current_loop
+from kingdom_async.trace.here import current_loop
 from kingdom_async.trace.monitor import monitor
 from kingdom_async.trace.watchdog import Watchdog
 from support.backends import REAL, backend_and_options, chosen

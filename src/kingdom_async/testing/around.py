@@ -18,7 +18,7 @@ from kingdom_async_pytest import backend_of
 
 from .._backend import current_backend
 from .._failures import without
-from ..trace.hub import current_loop
+from ..trace.here import current_loop
 from .clock import running_idle
 from .guard import Phase, TookTooLong
 from .idle import Idle, tree_text

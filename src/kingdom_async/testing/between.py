@@ -14,7 +14,7 @@ from typing import Any
 
 from anyio import CancelScope
 
-from ..trace.hub import current_loop
+from ..trace.here import current_loop
 from ._internals_faults import interrupt
 from .guard import Phase, TookTooLong
 

@@ -18,7 +18,7 @@ from anyio import CancelScope
 from .._arguments import name_of, refuse_async_generator, shown
 from .._backend import anyio_backend, choose_backend
 from .._failures import bare, short_repr
-from ..trace.hub import current_loop
+from ..trace.here import current_loop
 from ..trace.stacks import Line, is_library
 from . import _internals_faults, _internals_schedules
 from .clock import virtual_backend

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .control import serve_control
-from .recorder import Thresholds
 from .recording import Recording
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
 from .snapshot import Snapshot, load
 from .spans import instrument_task, span
+from .suspects import Thresholds
 from .switch import recording, start, stop
 from .tree import tree
 from .watchdog import watchdog

@@ -1,8 +1,7 @@
 """What a program says of itself when another process asks.
 
-Rule: any thread may ask, whether the loop runs, is blocked or has ended. What must be done
-inside the loop is handed to it and waited for, for a short time; what it has not begun by
-then, it never begins.
+Rule: any thread may ask, whether the loop runs, is blocked or has ended. What leaves here is
+plain data, and what cannot be served is refused in a sentence.
 """
 
 from __future__ import annotations
@@ -10,89 +9,39 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from platform import python_version
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from .files import STEPS, TASKS
 from .guard import guarded
 from .hub import hub
 from .live import look
+from .reach import ENDED, Reach, Refused
 from .recording import Recording, program
-from .records import Lag, now
-from .stacks import Line, lines, running
-from .table import details, row, rows, told
+from .records import now
+from .table import details, row, rows
 from .tree import tree_of
 
 if TYPE_CHECKING:
     from .loops import Loop
-    from .recorder import Recorder
 
-T = TypeVar("T")
-
-#: Seconds after which a loop that says nothing counts as blocked; and those that a change in
-#: it is waited for.
-_PATIENCE, _LONGER_PATIENCE = 0.25, 2.0
 _LONGEST_RECORDING = 600.0
 _LINTS = 50
-
-ENDED = "the loop has ended"
-
-
-class Refused(Exception):
-    """A request that cannot be served; its text is for the one who asked."""
-
-
-class _Call(Generic[T]):
-    """A function that the loop is to call; it may be withdrawn until it is."""
-
-    def __init__(self, func: Callable[[], T]) -> None:
-        self._func = func
-        self._lock = Lock()
-        self.sent = now()
-        self.over = Event()
-        self.begun = self.withdrawn = False
-        self.result: T | None = None
-        self.error: Exception | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            if self.withdrawn:
-                return
-            self.begun = True
-        try:
-            self.result = self._func()
-        except Exception as error:
-            self.error = error
-        finally:
-            self.over.set()
-
-    def withdraw(self) -> bool:
-        """True if the loop has not begun it, and never will."""
-        with self._lock:
-            self.withdrawn = not self.begun
-        return self.withdrawn
 
 
 class Answers:
     """Answers for one loop, the one that runs in this thread."""
 
     def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self._ping: _Call[float] | None = None
-        self._pinging = Lock()
+        self._reach = Reach(loop)
         #: Held while the recording that ``on`` began is exchanged.
         self._switching = Lock()
         self._switched_on: Recording | None = None
         self._recordings: set[Recording] = set()
-        self._calls: set[_Call[Any]] = set()
-        self._is_over = Event()
 
     def close(self) -> None:
         """The program wants to end: end what was begun here, and let go of who waits."""
-        self._is_over.set()
-        for call in tuple(self._calls):
-            call.withdraw()
-            call.over.set()
+        self._reach.close()
         for recording in tuple(self._recordings):
             guarded(self._ended)(recording)
 
@@ -129,26 +78,26 @@ class Answers:
 
     def status(self) -> dict[str, Any]:
         """What runs there, and how it is."""
-        recorder = self._recorder()
+        recorder = self._reach.recorder()
         switched_on = self._switched_on
         return {
             "pid": os.getpid(),
             "program": program(),
             "python": python_version(),
-            "backend": self._loop.backend,
+            "backend": self._reach.loop.backend,
             "level": None if recorder is None else "steps" if recorder.has_steps else "life",
             "recorded": None if recorder is None else now() - recorder.store.began,
             "switched_on": None if switched_on is None else switched_on.level,
             "dropped": {} if recorder is None else recorder.store.dropped()._asdict(),
-            "loop": self.pulse(),
+            "loop": self._reach.pulse(),
         }
 
     def tree(self) -> dict[str, Any]:
         """The task tree as text."""
-        pulse = self.pulse()
+        pulse = self._reach.pulse()
         if pulse["state"] == "ended":
             raise Refused(ENDED)
-        return {"loop": pulse, "tree": tree_of(self._loop, self._recorder())}
+        return {"loop": pulse, "tree": tree_of(self._reach.loop, self._reach.recorder())}
 
     def top(
         self,
@@ -159,10 +108,10 @@ class Answers:
         task: int | None = None,
     ) -> dict[str, Any]:
         """The live tasks as rows, and one of them in full."""
-        recorder, status = self._recorder(), self.status()
+        recorder, status = self._reach.recorder(), self.status()
         if status["loop"]["state"] == "ended":
             raise Refused(ENDED)
-        tasks = look(self._loop, recorder)
+        tasks = look(self._reach.loop, recorder)
         is_blocked = status["loop"]["state"] == "blocked"
         shown = rows(tasks, recorder, str(filter)[:200], is_blocked=is_blocked)
         try:
@@ -188,40 +137,6 @@ class Answers:
                 for lint in reversed(lints)
             ],
             "task": None if selected is None else details(selected, recorder),
-        }
-
-    def pulse(self) -> dict[str, Any]:
-        """How long the loop takes to answer; if it does not, what blocks it."""
-        if not self._loop.runs():
-            return {"state": "ended"}
-        with self._pinging:
-            ping = self._ping
-            if ping is None or ping.over.is_set():
-                ping = self._ping = _Call(now)
-                try:
-                    self._send(ping)
-                except Refused:
-                    return {"state": "ended"}
-        ping.over.wait(_PATIENCE)
-        if self._is_over.is_set():
-            return {"state": "ended"}
-        if ping.result is None:
-            return {"state": "blocked", **self._blocked(now() - ping.sent)}
-        self._calls.discard(ping)
-        lag = ping.result - ping.sent
-        for recorder in self._recorders():
-            recorder.store.lags.append(Lag(ping.result, lag))
-        return {"state": "runs", "lag": lag}
-
-    def _blocked(self, seconds: float) -> dict[str, Any]:
-        stack, name = lines(running(self._loop.thread)), None
-        for task in look(self._loop, self._recorder()):
-            if task.state == "running":
-                stack, name = list(task.stack) or stack, task.name
-        return {
-            "seconds": seconds,
-            "task": name,
-            "stack": [told(line) for line in stack],
         }
 
     # --- recording ---------------------------------------------------------------------
@@ -262,8 +177,8 @@ class Answers:
             )
         recording = self._begun(level)
         end = now() + float(seconds)  # type: ignore[arg-type]
-        while (left := end - now()) > 0 and not has_left() and self._loop.runs():
-            if self._is_over.wait(min(left, 0.2)):
+        while (left := end - now()) > 0 and not has_left() and self._reach.loop.runs():
+            if self._reach.is_over.wait(min(left, 0.2)):
                 break
         self._end(recording)
         return {"recording": recording.snapshot()}
@@ -274,7 +189,7 @@ class Answers:
         made = Recording(level, tasks=TASKS, steps=STEPS)  # type: ignore[arg-type]
         self._recordings.add(made)
         try:
-            self._in_loop(lambda: _begin(made))
+            self._reach.call(lambda: _begin(made))
         except Refused:
             self._recordings.discard(made)
             raise
@@ -282,14 +197,10 @@ class Answers:
 
     def _end(self, recording: Recording) -> None:
         """End it in the loop; where that is blocked, as soon as it no longer is."""
-        call = _Call(lambda: self._ended(recording))
         try:
-            self._send(call)
+            self._reach.tell(lambda: self._ended(recording))
         except Refused:
             self._ended(recording)
-            return
-        call.over.wait(_LONGER_PATIENCE)
-        self._calls.discard(call)
 
     def _ended(self, recording: Recording) -> None:
         try:
@@ -297,54 +208,6 @@ class Answers:
         except KeyError:  # another thread was first
             return
         hub.end(recording)
-
-    def _in_loop(self, func: Callable[[], T]) -> T:
-        call = _Call(func)
-        self._send(call)
-        call.over.wait(_LONGER_PATIENCE)
-        if not call.begun and call.withdraw():
-            self._calls.discard(call)
-            raise Refused(self._no_answer())
-        call.over.wait()
-        self._calls.discard(call)
-        if call.error is not None:
-            raise Refused(f"it failed there: {type(call.error).__name__}: {call.error}")
-        return call.result  # type: ignore[return-value]
-
-    def _no_answer(self) -> str:
-        if self._is_over.is_set() or not self._loop.runs():
-            return ENDED
-        blocked = self._blocked(_LONGER_PATIENCE)
-        place = ""
-        if blocked["stack"]:
-            last = blocked["stack"][-1]
-            place = f" at {Line(last['path'], last['number'], last['function'])}"
-        who = "" if blocked["task"] is None else f" by task {blocked['task']!r}"
-        return f"the loop is blocked{who}{place}; nothing can be switched until it runs again"
-
-    def _send(self, call: _Call[Any]) -> None:
-        self._calls.add(call)
-        try:
-            if self._is_over.is_set() or not self._loop.runs():
-                raise RuntimeError
-            self._loop.call(call)
-        except RuntimeError:
-            self._calls.discard(call)
-            raise Refused(ENDED) from None
-
-    # --- who records -------------------------------------------------------------------
-
-    def _recorders(self) -> list[Recorder]:
-        """Those of this loop: the ones with steps first, then the older ones."""
-        here = [
-            each
-            for each in hub.recorders
-            if each.loop.thread == self._loop.thread and each.loop.runs()
-        ]
-        return sorted(here, key=lambda each: not each.has_steps)
-
-    def _recorder(self) -> Recorder | None:
-        return next(iter(self._recorders()), None)
 
 
 def _begin(recording: Recording) -> None:

@@ -20,7 +20,7 @@ from .records import now
 if TYPE_CHECKING:
     from .loops import AsyncioLoop
     from .recorder import Recorder
-    from .store import Account
+    from .rows import Account
 
 #: A callback that is not a task's step is worth a record from so many seconds on.
 _WORTH = 0.001
@@ -154,7 +154,7 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
             ident, account, at = store.last_ended
             if ident == id(owner) and at >= start:
                 return account
-            if recorder.unbegun and owner.cancelled():
+            if owner.cancelled() and len(store.live) > len(store.serials):
                 return None  # one of ours, that never began
         return _met(owner, recorder)
     if end - start > _WORTH:
@@ -171,6 +171,6 @@ def _met(task: Any, recorder: Recorder) -> Account | None:
     native = described(task)
     if native.internal:
         return None
-    if recorder.meet(native) is None:
+    if recorder.strangers.meet(native) is None:
         return None
     return recorder.store.accounts[id(task)]

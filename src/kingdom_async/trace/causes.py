@@ -12,11 +12,13 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .loops import CORE
+from .rows import LONGEST_NAME, Life
 from .stacks import line_of
-from .store import LONGEST_NAME, Life, Store
 
 if TYPE_CHECKING:
     from anyio import CancelScope
+
+    from .store import Store
 
 #: What asyncio's cancellation says where it came through a scope of anyio's.
 _THROUGH_SCOPE = "Cancelled via cancel scope "

@@ -1,14 +1,15 @@
 """What a task of the core runs in while it is recorded.
 
-Rule: this is paid for by every task that is spawned, so it is written out: no calls, no
-objects but the coroutine itself and one tuple at the end. On loops that cannot be watched
+Rule: this is paid for by every task that is spawned, so it is written out: one coroutine with
+few variables, one row that is filled in as the task goes on, and hardly a call. Each object
+that the garbage collector sees costs more than all the rest. On loops that cannot be watched
 from outside, the task drives itself and times its own steps.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine, Generator
+from sys import _getframe
 from threading import get_ident
 from types import coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -17,7 +18,7 @@ from .._given import TRACED
 from .guard import report
 from .places import CORE_FILES, outside
 from .records import now
-from .store import LONGEST_NAME, Account, Block
+from .rows import LONGEST_NAME, Account, Block, Row
 
 if TYPE_CHECKING:
     from .._observe import Group
@@ -27,12 +28,12 @@ T = TypeVar("T")
 Wrapped: TypeAlias = Callable[
     [Coroutine[Any, Any, Any], str, Any, int], Coroutine[Any, Any, Any]
 ]
-Child: TypeAlias = Callable[[Coroutine[Any, Any, Any], int], Coroutine[Any, Any, Any]]
+Child: TypeAlias = Callable[[Coroutine[Any, Any, Any], Row], Coroutine[Any, Any, Any]]
 
 
 def make_wrapped(recorder: Recorder) -> Wrapped:
     """What takes a task that is about to be spawned, and gives what is to run in its place."""
-    store, child, unbegun = recorder.store, recorder.child, recorder.unbegun
+    store, child = recorder.store, recorder.child
     live, serials = store.live, store.serials
     thread, identify = recorder.loop.thread, recorder.loop.identify
 
@@ -45,17 +46,21 @@ def make_wrapped(recorder: Recorder) -> Wrapped:
             block: Block | None = group._seen
             if block is None:  # it was opened before the recording began
                 block = group._seen = Block("TaskGroup", None, 0, 0, ())
-            frame = sys._getframe(depth)
-            if frame.f_code.co_filename in CORE_FILES:
+            frame = _getframe(depth)
+            code = frame.f_code
+            if code.co_filename in CORE_FILES:
                 frame = outside(frame)
+                code = frame.f_code
             parent = serials.get(block.host or identify())
             if len(name) > LONGEST_NAME:
                 name = name[:LONGEST_NAME]
             serial = store.spawned
             store.spawned = serial + 1
-            live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
-            recorder.expected = serial
-            unbegun[serial] = wrapper = child(coro, serial)
+            at = frame.f_lasti
+            row: Row = [serial, name, block, parent, code, at, now(), False, None, 0, None]
+            row[8] = wrapper = child(coro, row)
+            block.unbegun += 1
+            live[serial] = recorder.expected = row
         except Exception as error:
             recorder.expected = None
             report("spawning", error)
@@ -67,51 +72,99 @@ def make_wrapped(recorder: Recorder) -> Wrapped:
 
 def make_child(recorder: Recorder) -> Child:
     """The async function that runs a child's coroutine and writes its life."""
-    store, loop = recorder.store, recorder.loop
-    live, started, serials, accounts = store.live, store.started, store.serials, store.accounts
-    ended, unbegun = store.ended, recorder.unbegun
-    current_task, has_swallowed = loop.current_task, loop.has_swallowed
-    has_steps, late_first_run = recorder.has_steps, recorder.thresholds.late_first_run
-    is_driven = has_steps and not loop.can_see_steps
+    is_driven = recorder.has_steps and not recorder.loop.can_see_steps
+    child = _driving(recorder) if is_driven else _running(recorder)
+    assert child.__code__.co_varnames[0] == TRACED
+    return child
 
-    async def child(traced_coroutine: Coroutine[Any, Any, T], serial: int) -> T:
-        task, account = 0, None
+
+def _running(recorder: Recorder) -> Child:
+    begun, ended, failed = _make_begun(recorder), _make_ended(recorder), recorder.failed
+
+    async def child(traced_coroutine: Coroutine[Any, Any, T], row: Row) -> T:
+        task = begun(row)
         try:
-            unbegun.pop(serial, None)
-            task = id(current_task())
-            life = live.get(serial)
-            if life is not None:  # else the recording is over
+            value = await traced_coroutine
+        except BaseException as error:
+            failed(row, task, error)
+            raise
+        ended(row, task)
+        return value
+
+    return child
+
+
+def _driving(recorder: Recorder) -> Child:
+    begun, ended, failed = _make_begun(recorder), _make_ended(recorder), recorder.failed
+    accounts = recorder.store.accounts
+
+    async def child(traced_coroutine: Coroutine[Any, Any, T], row: Row) -> T:
+        task = begun(row)
+        account = accounts.get(task)
+        try:
+            if account is None:
+                value = await traced_coroutine
+            else:
+                value = await _driven(traced_coroutine, account, recorder)
+        except BaseException as error:
+            failed(row, task, error)
+            raise
+        ended(row, task)
+        return value
+
+    return child
+
+
+def _make_begun(recorder: Recorder) -> Callable[[Row], int]:
+    """What writes that a task runs for the first time, and returns its ``id``."""
+    store, current_task = recorder.store, recorder.loop.current_task
+    live, serials, accounts = store.live, store.serials, store.accounts
+    has_steps, late_first_run = recorder.has_steps, recorder.thresholds.late_first_run
+
+    def begun(row: Row) -> int:
+        task = 0
+        try:
+            if row[8] is not None:  # see `make_wrapped`
+                row[8] = None
+                row[2].unbegun -= 1
+            serial = row[0]
+            if serial in live:  # else the recording is over
+                task = row[9] or id(current_task())
                 serials[task] = serial
-                started[serial] = begun = now()
-                if begun - life[5] > late_first_run:
-                    recorder.began_late(serial)
+                row[9] = task
+                row[8] = at = now()
+                if at - row[6] > late_first_run:
+                    recorder.began_late(serial, at - row[6])
                 if has_steps:
-                    account = accounts.setdefault(task, Account(serial))
+                    accounts.setdefault(task, Account(serial))
         except Exception as error:
             report("first run", error)
-        try:
-            if is_driven and account is not None:
-                value: T = await _driven(traced_coroutine, account, recorder)
-            else:
-                value = await traced_coroutine
-        except BaseException as error:
-            recorder.failed(serial, task, error)
-            raise
+            accounts.pop(task, None)  # what cannot begin is not driven
+        return task
+
+    return begun
+
+
+def _make_ended(recorder: Recorder) -> Callable[[Row, int], None]:
+    """What writes that a task has ended well."""
+    store, has_swallowed = recorder.store, recorder.loop.has_swallowed
+    live, serials, rows = store.live, store.serials, store.ended
+    has_steps = recorder.has_steps
+
+    def ended(row: Row, task: int) -> None:
         try:
             if has_swallowed():
-                recorder.swallowed(serial)
+                recorder.swallowed(row[0])
             if has_steps:
-                recorder.succeeded(serial, task)
-            elif (life := live.pop(serial, None)) is not None:
-                first = started.pop(serial, None)
-                ended.append((serial, life, first, now(), "ok", None, None, None))
+                recorder.succeeded(row[0], task)
+            elif live.pop(row[0], None) is not None:
+                row[10] = now()
+                rows.append(row)
                 serials.pop(task, None)
         except Exception as error:
             report("exit", error)
-        return value
 
-    assert child.__code__.co_varnames[0] == TRACED
-    return child
+    return ended
 
 
 @coroutine

@@ -24,8 +24,9 @@ from pathlib import Path
 from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
-from .answers import Answers, Refused
-from .hub import current_loop
+from .answers import Answers
+from .here import current_loop
+from .reach import Refused
 from .snapshot import Snapshot
 from .sockets import IS_SUPPORTED, UNSUPPORTED, listen
 

@@ -9,8 +9,8 @@ import sysconfig
 from typing import TYPE_CHECKING, NamedTuple
 
 from .loops import tasks_of
+from .rows import Life
 from .stacks import Line, is_library, lines, running
-from .store import Life
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -22,7 +22,7 @@ from .guard import guarded
 from .loops import CORE, NativeTask
 from .recording import Recording
 from .records import now
-from .store import Account
+from .rows import IDENT, SERIAL, Account
 
 if TYPE_CHECKING:
     from trio._core._run import CancelStatus
@@ -122,14 +122,15 @@ class _Watching(trio.abc.Instrument):
         end = guarded(store.end)
 
         def task_spawned(task: Task) -> None:
-            serial = recorder.expected
-            if serial is None:
+            row = recorder.expected
+            if row is None:
                 self._meet(task)
                 return
             recorder.expected = None
-            serials[id(task)] = serial
+            row[IDENT] = ident = id(task)
+            serials[ident] = row[SERIAL]
             if has_steps:
-                accounts[id(task)] = Account(serial)
+                accounts[ident] = Account(row[SERIAL])
 
         def task_exited(task: Task) -> None:
             if id(task) in serials:  # else it was ours, and has said so
@@ -145,7 +146,7 @@ class _Watching(trio.abc.Instrument):
         if self._loop.root is None:
             self._loop.root = trio.lowlevel.current_root_task()
         if not _is_internal(task):
-            self._recorder.meet(_described(task), spawned=now())
+            self._recorder.strangers.meet(_described(task), spawned=now())
 
     def _watch_steps(self) -> None:
         """Time each step: it ends where the next one begins, or where the loop waits."""
@@ -173,7 +174,7 @@ class _Watching(trio.abc.Instrument):
 
         def before_io_wait(timeout: float) -> None:
             nonlocal current
-            if current is not None:
+            if timeout > 0 and current is not None:  # else the next step begins at once
                 at = now()
                 held = at - begun
                 current.busy += held
@@ -256,7 +257,7 @@ class LifecycleInstrument(_Watching):
         self.before_run()
         getattr(self, name)(of)
         if hasattr(self, "_recorder"):
-            self._recorder.sweep()
+            self._recorder.strangers.sweep()
 
 
 class _Added(_Watching):

@@ -1,6 +1,6 @@
 """What looks wrong with tasks that wait: found by looking at them from time to time.
 
-Rule: from a thread of its own, never in the loop's way: a look takes about a millisecond,
+Rule: from a thread of its own, never in the loop's way: a look takes one to five milliseconds,
 however many tasks there are, and lets go of the interpreter in between. Nothing of the
 program is kept alive from one look to the next. Each lint is told once, and again only after
 it had gone away.
@@ -17,8 +17,9 @@ from weakref import ref
 from .causes import is_called
 from .loops import tasks_of
 from .records import now
+from .rows import CODE, INSTRUCTION, PARENT, Life
 from .stacks import frames, lines, links
-from .store import Life, copied
+from .store import copied
 from .waits import Waits, known_waits
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
 #: Coroutines and generators, each awaiting the next, with their code.
 Stack: TypeAlias = "list[tuple[object, CodeType]]"
-#: Seconds between two looks; tasks that are looked at each time; those between two pauses.
-EVERY = 0.25
-_AT_ONCE, _BREATH = 100, 25
+#: Seconds between two looks; and how many tasks are looked at between two pauses.
+EVERY, _BREATH = 0.25, 25
+#: How many are looked at each time: at least, and at most where a round would take more looks
+#: than that. Ten thousand tasks are a round of ten seconds.
+_AT_LEAST, _AT_MOST, _LOOKS = 100, 500, 40
 #: Seconds between two counts of the live tasks, and how often their number has to grow.
 _COUNTS_EVERY, _GROWN = 1.0, 8
 #: In so many looks one after the other a task has to spin.
@@ -71,6 +74,7 @@ class Sampler:
         self._limits = recorder.thresholds
         self._deadlines: Mapping[int, list[Deadline]] = {} if deadlines is None else deadlines
         self._round: Iterator[_Seen] = iter(())
+        self._at_once = _AT_LEAST
         #: The serials of the tasks that have children.
         self._parents: set[int | None] = set()
         self._told: set[tuple[str, object]] = set()
@@ -103,14 +107,16 @@ class Sampler:
 
     def _next(self) -> Iterator[_Seen]:
         """The next tasks of the round; where it is over, the first ones of a new round."""
-        left = _AT_ONCE
+        left = self._at_once
         for seen in self._round:
             yield seen
             left -= 1
             if not left:
                 return
-        if left == _AT_ONCE:
-            self._round = iter(self._begin_round())
+        if left == self._at_once:
+            all_ = self._begin_round()
+            self._round = iter(all_)
+            left = self._at_once = min(max(_AT_LEAST, len(all_) // _LOOKS), _AT_MOST)
             for seen in self._round:
                 yield seen
                 left -= 1
@@ -120,7 +126,7 @@ class Sampler:
     def _begin_round(self) -> list[_Seen]:
         store = self._store
         live = copied(store.live.items())
-        self._parents = {raw[2] for _, raw in live}
+        self._parents = {raw[PARENT] for _, raw in live}
         alive = {serial for serial, _ in live}
         for kept in (self._cancelled, self._waits, self._spells):
             for serial in kept.keys() - alive:
@@ -172,7 +178,7 @@ class Sampler:
         age = at - self._cancelled.setdefault(serial, at)
         if age >= self._limits.cancelled_but_alive:
             what = f"is alive {age:.3g} s after its cancellation ({cause})"
-            self._tell("cancelled-but-alive", serial, what, stack)
+            self._tell("cancelled-but-alive", serial, what, stack, age)
 
     def _cause(self, ident: int, life: Life, called: dict[int, bool]) -> str | None:
         """What cancels a task: one of the deadlines and groups around it."""
@@ -215,7 +221,7 @@ class Sampler:
             self._told.discard(("stuck", serial))
         elif at - wait[1] >= self._limits.stuck:
             what = f"has waited {at - wait[1]:.3g} s for {scarce}"
-            self._tell("stuck", serial, what, stack)
+            self._tell("stuck", serial, what, stack, at - wait[1])
 
     def _look_for_spell(self, seen: _Seen, stack: Stack, at: float, waits: Waits) -> None:
         serial, account = seen.serial, self._store.accounts.get(seen.ident)
@@ -237,31 +243,31 @@ class Sampler:
             self._told.discard(("spinning", serial))
         elif times >= _SPUN:
             what = f"takes {rate:.0f} steps a second and waits for nothing"
-            self._tell("spinning", serial, what, stack)
+            self._tell("spinning", serial, what, stack, rate)
 
-    def _tell(self, kind: str, serial: int, what: str, stack: Stack) -> None:
+    def _tell(self, kind: str, serial: int, what: str, stack: Stack, amount: float) -> None:
         if (kind, serial) in self._told or serial not in self._store.live:
             return
         self._told.add((kind, serial))
         shown = lines(frames(stack[0][0])) if stack else []
         if not shown:
-            self._recorder.suspect(kind, serial, what)
+            self._recorder.suspect(kind, serial, what, amount=amount)
             return
         source = shown[-1].source
         what = f"{what}: {source}" if source else what
-        self._recorder.suspect(kind, serial, what, str(shown[-1]))
+        self._recorder.suspect(kind, serial, what, str(shown[-1]), amount)
 
     # --- all tasks ---------------------------------------------------------------------
 
     def _count(self) -> None:
         """Count the live tasks by the line that spawned them."""
         counts: dict[tuple[int, int], int] = defaultdict(int)
-        samples: dict[tuple[int, int], tuple[Any, ...]] = {}
+        samples: dict[tuple[int, int], list[Any]] = {}
         for number, raw in enumerate(copied(self._store.live.values())):
             if number % 1000 == 999:
                 sleep(0)
-            if raw[3] is not None:
-                key = id(raw[3]), raw[4]  # hashing a code object takes long
+            if raw[CODE] is not None:
+                key = id(raw[CODE]), raw[INSTRUCTION]  # hashing a code object takes long
                 counts[key] += 1
                 samples[key] = raw
         before, self._counts = self._counts, {}

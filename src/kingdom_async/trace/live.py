@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 from .._crew import Crew
 from .._failures import short_repr
 from .loops import tasks_of
-from .recorder import has_begun
 from .records import Span, now
+from .rows import Life
 from .stacks import Line, frames, lines, running, variable
-from .store import Life, copied
+from .store import copied
+from .strangers import has_begun
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -96,7 +97,7 @@ def _recorded(
         life = Life(*raw)
         ident = idents.get(serial, -1 - serial)
         native = natives.get(ident)
-        if native is None and (life.foreign or serial in store.started):
+        if native is None and (life.foreign or life.started is not None):
             continue  # it has just ended
         account = store.accounts.get(ident)
         stack = [] if native is None else _stack(loop, native)

@@ -16,19 +16,36 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING
+
+from .records import Lint, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .records import Lint, TaskRecord
+    from .records import TaskRecord
 
 _logger = logging.getLogger("kingdom_async.trace")
 #: The errors of handlers that have been told of.
 _told: set[str] = set()
-#: So many lints of a kind are logged in so many seconds.
-_A_PERIOD, _PERIOD = 10, 10.0
+#: Seconds for which a rule and a place have one line, and between two looks for what is due.
+_PERIOD, _TICK = 10.0, 1.0
+#: So many rules and places are told apart at a time; beyond, each rule has one line.
+_PLACES, _ELSEWHERE = 200, "elsewhere"
+#: The watchdog logs it, with the stack.
+_WATCHED = "blocked-loop"
+#: What is said of several tasks, with the largest of their amounts.
+_MANY = {
+    "long-step": "held the loop for up to {} s",
+    "never-yielded": "held the loop for up to {} s, and never let go of it",
+    "spinning": "take up to {} steps a second and wait for nothing",
+    "swallowed-cancellation": "were cancelled, and ended as if not",
+    "cancelled-but-alive": "are alive up to {} s after their cancellation",
+    "deadline-overrun": "left a block up to {} s after its deadline",
+    "stuck": "have waited up to {} s",
+    "late-first-run": "first ran up to {} s after their spawn",
+}
 
 
 def log_lint(lint: Lint, task_name: str | None) -> None:
@@ -47,27 +64,103 @@ def log_lint(lint: Lint, task_name: str | None) -> None:
 
 
 class LintLog:
-    """Logs the lints of one recording, and no more of a kind than anybody reads."""
+    """Logs the lints of one recording: of a rule and a place, one line in so many seconds.
+
+    The first is logged at once. Those that come within the period are counted, and told of in
+    one line at its end: by the next lint, by `tick`, or when the recording ends.
+    """
 
     def __init__(self) -> None:
-        #: By kind: since when, how many were logged since then, and how many were not.
-        self._lately: dict[str, tuple[float, int, int]] = {}
+        #: By kind and place: what came since the line that was logged last.
+        self._lately: dict[tuple[str, object], _Lately] = {}
+        self._due = 0.0
+        #: Lints come from the loop and from the thread that looks at it.
+        self._changing = Lock()
 
-    def __call__(self, lint: Lint, task_name: str | None) -> None:
-        """Log *lint*, or count it."""
-        if lint.kind == "blocked-loop":  # the watchdog logs it, with the stack
-            return
-        since, logged, left_out = self._lately.get(lint.kind, (lint.at, 0, 0))
-        if lint.at - since >= _PERIOD:
-            since, logged = lint.at, 0
-        if logged >= _A_PERIOD:
-            self._lately[lint.kind] = since, logged, left_out + 1
-            return
-        self._lately[lint.kind] = since, logged + 1, 0
-        if left_out:
-            more = f"{lint.message} (and {left_out} more of this kind since the last one)"
-            lint = replace(lint, message=more)
+    def is_first(self, kind: str, place: object, at: float) -> bool:
+        """True if a lint is to be logged at once; what is not is to be given to `count`."""
+        if kind == _WATCHED:
+            return False
+        if at >= self._due:
+            self.tick(at)
+        with self._changing:
+            if (kind, place) in self._lately or len(self._lately) >= _PLACES:
+                return False
+            self._lately[kind, place] = _Lately(at)
+            return True
+
+    def log(self, lint: Lint, task_name: str | None, key: object) -> None:
+        """Log the first one."""
+        with self._changing:
+            self._lately[lint.kind, key].place = lint.place
         log_lint(lint, task_name)
+
+    def count(
+        self, kind: str, place: object, task_name: str | None, what: str, amount: float
+    ) -> None:
+        """Count one that is not logged by itself."""
+        if kind == _WATCHED:
+            return
+        with self._changing:
+            found = self._lately.get((kind, place))
+            if found is None:  # there are too many places
+                found = self._lately.setdefault((kind, _ELSEWHERE), _Lately(now()))
+            found.add(task_name, what, amount)
+
+    def tick(self, at: float) -> float:
+        """Log what was counted in a period that is over; returns when to look again."""
+        self._tell(at, [key for key in [*self._lately] if self._is_over(key, at)])
+        self._due = at + _TICK
+        return self._due
+
+    def end(self) -> None:
+        """Log what was counted until now."""
+        self._tell(now(), [*self._lately])
+
+    def _is_over(self, key: tuple[str, object], at: float) -> bool:
+        found = self._lately.get(key)
+        return found is not None and at - found.since >= _PERIOD
+
+    def _tell(self, at: float, keys: list[tuple[str, object]]) -> None:
+        for key in keys:
+            with self._changing:
+                found = self._lately.pop(key, None)
+                if found is None or not found.count:
+                    continue
+                self._lately[key] = _Lately(at, found.place)
+            name = found.name if found.has_one_name else None
+            log_lint(Lint(key[0], None, found.place, found.sentence(key[0]), at), name)
+
+
+class _Lately:
+    """The lints of a rule and a place since one of them was logged."""
+
+    def __init__(self, since: float, place: str | None = None) -> None:
+        self.since = since
+        self.place = place
+        self.count = 0
+        self.most = 0.0
+        self.what = ""
+        self.name: str | None = None
+        self.has_one_name = True
+
+    def add(self, name: str | None, what: str, amount: float) -> None:
+        self.has_one_name = self.has_one_name and (not self.count or name == self.name)
+        self.count += 1
+        self.most = max(self.most, amount)
+        self.name, self.what = name, what
+
+    def sentence(self, kind: str) -> str:
+        """One sentence for all of them."""
+        where = self.place or "at various places"
+        if self.name is None:
+            more = "" if self.count == 1 else f" (and {self.count - 1} more like it)"
+            return f"{self.what}{more}"
+        if self.count == 1:
+            return f"task {self.name!r} ({where}) {self.what}"
+        named = f"{self.name!r}" if self.has_one_name else f"such as {self.name!r}"
+        said = _MANY.get(kind, "do so, too").format(f"{self.most:.3g}")
+        return f"{self.count} more tasks {named} ({where}) {said}"
 
 
 def log_error(task: TaskRecord) -> None:

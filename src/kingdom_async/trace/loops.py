@@ -134,11 +134,9 @@ class AsyncioLoop:
 
     def tasks(self) -> list[NativeTask]:
         parents = self._parents()
-        found: list[NativeTask] = []
-        for task in asyncio.all_tasks(self.native):
-            native = described(task)
-            found.append(native._replace(parent=parents.get(native.ident, 0)))
-        return found
+        return [
+            described(task, parents.get(id(task), 0)) for task in asyncio.all_tasks(self.native)
+        ]
 
     def _parents(self) -> dict[int, int]:
         """Who holds the group of whom; asyncio does not know, anyio does, and only in here."""
@@ -195,7 +193,7 @@ def tasks_of(loop: Loop) -> list[NativeTask]:
             continue
 
 
-def described(task: asyncio.Task[Any]) -> NativeTask:
+def described(task: asyncio.Task[Any], parent: int = 0) -> NativeTask:
     """What a tracer wants to know of a task of asyncio's."""
     try:
         name = str(task.get_name())
@@ -204,4 +202,4 @@ def described(task: asyncio.Task[Any]) -> NativeTask:
     coro = task.get_coro()
     ends_loop = getattr(coro, "__qualname__", "").startswith(_SHUTDOWN)
     internal = name.startswith(CORE) or ends_loop
-    return NativeTask(id(task), name, coro, 0, internal, task)
+    return NativeTask(id(task), name, coro, parent, internal, task)

@@ -6,15 +6,11 @@ sees the one loop that it was attached to, and never raises into it.
 
 from __future__ import annotations
 
-import inspect
-import math
 import sys
 from asyncio import CancelledError
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio import get_cancelled_exc_class
 
@@ -23,45 +19,34 @@ from .._given import close_unstarted
 from .causes import Deadline, cause_of
 from .children import Child, Wrapped, make_child, make_wrapped
 from .guard import guarded
-from .places import outside, spawner
+from .places import outside
 from .records import now
-from .store import LONGEST_NAME, Account, Block, Life, Store, copied
+from .rows import (
+    BEGUN,
+    BLOCK,
+    FOREIGN,
+    LONGEST_NAME,
+    NAME,
+    SERIAL,
+    SPAWNED,
+    Account,
+    Block,
+    Life,
+    Row,
+)
+from .store import Store, copied
+from .strangers import Strangers
 
 if TYPE_CHECKING:
     from .._observe import Group
-    from .loops import Loop, NativeTask
-    from .records import Outcome, TaskRecord
+    from .loops import Loop
+    from .records import TaskRecord
+    from .suspects import Suspect, Thresholds
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Thresholds:
-    """From when on something is a lint. All in seconds, but for the last two."""
-
-    #: Holding the loop: in one step; or all its life, for a task.
-    long_step: float = 0.1
-    never_yielded: float = 0.05
-    #: Between the spawning of a task and its first step.
-    late_first_run: float = 0.1
-    #: Leaving a block after its deadline.
-    deadline_overrun: float = 0.1
-    #: Alive after a cancellation.
-    cancelled_but_alive: float = 1.0
-    #: Waiting for a lock, a limiter, or room in a queue.
-    stuck: float = 30.0
-    #: Live tasks from one line, growing all the time.
-    leaking: int = 100
-    #: Steps a second that wait for nothing.
-    spinning: int = 1000
-
-
-class Suspect(Protocol):
-    """Told of what looks wrong with a task."""
-
-    def __call__(
-        self, kind: str, serial: int | None, what: str, place: str | None = None
-    ) -> None: ...
+#: What cancels a task that never began, where nothing is known.
+_NATIVELY = "Task.cancel()"
 
 
 class Recorder:
@@ -92,15 +77,12 @@ class Recorder:
         self.thresholds = thresholds
         self.suspect = suspect
         self.failures: list[Callable[[TaskRecord], None]] = [] if failures is None else failures
-        #: The serial of the task that is being spawned, for what sees the native task.
-        self.expected: int | None = None
+        #: The row of the task that is being spawned, for what sees the native task.
+        self.expected: Row | None = None
         #: The ``id`` of the native task that was ours from some point on.
-        self._adopted = 0
-        #: Children that have not begun; they may be cancelled before they do.
-        self.unbegun: dict[int, Coroutine[Any, Any, object]] = {}
-        #: By serial, of the tasks of others: what takes back the request to be told of the end.
-        self._followed: dict[int, Callable[[], object]] = {}
+        self.adopted = 0
         self._thread = loop.thread
+        self.strangers = Strangers(self)
         #: What runs in place of a coroutine, in a task that `spawning` has counted.
         self.child: Child = make_child(self)
         #: The two in one, for a task that is about to be spawned.
@@ -109,7 +91,7 @@ class Recorder:
     # --- tasks of the core -------------------------------------------------------------
 
     @guarded
-    def spawning(self, name: str, group: Group | None) -> int | None:
+    def spawning(self, name: str, group: Group | None) -> Row | None:
         """Count a task that is about to be spawned; None if it is another loop's."""
         if get_ident() != self._thread:
             return None
@@ -118,53 +100,56 @@ class Recorder:
         host = 0 if block is None else block.host
         parent = store.serials.get(host or self.loop.identify())
         frame = outside(sys._getframe(2))
-        self.expected = serial = store.spawned
-        store.spawned = serial + 1
-        name = name[:LONGEST_NAME]
-        store.live[serial] = (name, block, parent, frame.f_code, frame.f_lasti, now(), False)
-        return serial
+        row = store.row(name, block, parent, frame.f_code, frame.f_lasti, now())
+        self.expected = row
+        return row
 
     @guarded
-    def unspawned(self, serial: int | None) -> None:
-        """That task could not be spawned."""
+    def unspawned(self) -> None:
+        """The task that was expected could not be spawned."""
         if get_ident() != self._thread:
             return
-        self.expected = None
-        if serial is not None and self.store.live.pop(serial, None) is not None:
-            close_unstarted([self.unbegun.pop(serial, None)])
+        row, self.expected = self.expected, None
+        if row is not None and self.store.live.pop(row[SERIAL], None) is not None:
+            self._never_begins(row)
             self.store.never += 1
 
+    def _never_begins(self, row: Row) -> None:
+        child, row[BEGUN] = row[BEGUN], None
+        if child is not None:
+            row[BLOCK].unbegun -= 1
+        close_unstarted([child])
+
     @guarded
-    def adopting(self, name: str) -> int | None:
+    def adopting(self, name: str) -> Row | None:
         """The task that calls is ours from here on; None if it is another loop's."""
         if get_ident() != self._thread:
             return None
-        self._adopted = task = self.loop.identify()
+        self.adopted = task = self.loop.identify()
         serial = self.store.serials.get(task)
         if serial is None:
             return self.spawning(name, None)
-        life = Life(*self.store.live[serial])
-        life = life._replace(name=name[:LONGEST_NAME], spawned=now(), foreign=False)
-        self.store.live[serial] = tuple(life)
-        return serial
+        row = self.store.live[serial]
+        row[NAME], row[SPAWNED], row[FOREIGN] = name[:LONGEST_NAME], now(), False
+        return row
 
     @guarded
-    def unstarted(self, serial: int, error: BaseException) -> None:
+    def unstarted(self, row: Row, error: BaseException) -> None:
         """That task is over; unless it has begun, in which case it has said so itself."""
-        raw = self.store.live.get(serial)
-        if raw is None or serial in self.store.started:
+        serial = row[SERIAL]
+        if serial not in self.store.live or row[BEGUN] is not None:
             return
         if is_cancellation(error):
-            cause = cause_of(error, Life(*raw), self.store)
+            cause = cause_of(error, Life(*row), self.store)
             self.store.end(serial, self.loop.identify(), "cancelled", None, cause)
         else:
             self.store.end(serial, self.loop.identify(), "error", type(error).__name__)
 
     @guarded
-    def began_late(self, serial: int) -> None:
+    def began_late(self, serial: int, late: float) -> None:
         """A task first ran long after it was spawned."""
-        late = now() - self.store.live[serial][5]
-        self.suspect("late-first-run", serial, f"first ran {late:.3g} s after its spawn")
+        what = f"first ran {late:.3g} s after its spawn"
+        self.suspect("late-first-run", serial, what, amount=late)
 
     @guarded
     def swallowed(self, serial: int) -> None:
@@ -178,13 +163,13 @@ class Recorder:
         self.store.end(serial, task, "ok", is_in_step=self.loop.can_see_steps)
 
     @guarded
-    def failed(self, serial: int, task: int, error: BaseException) -> None:
+    def failed(self, row: Row, task: int, error: BaseException) -> None:
         """A task has ended with an error, or cancelled."""
         store, in_step = self.store, self.loop.can_see_steps
-        raw = store.live.get(serial)
-        if raw is None:
+        serial = row[SERIAL]
+        if serial not in store.live:
             return
-        life = Life(*raw)
+        life = Life(*row)
         self._look_for_waits(serial, task)
         if isinstance(error, GeneratorExit):  # dropped, by a loop that was closed
             store.end(serial, task, "unknown", is_in_step=in_step)
@@ -199,16 +184,14 @@ class Recorder:
                 life.block.cause = f"task {life.name!r} failed: {type(error).__name__}"
 
     @guarded
-    def closed(self, block: Block) -> None:
+    def closed(self, block: Block | None) -> None:
         """A group was left: its children that never began were cancelled before they did."""
-        for serial, child in [*self.unbegun.items()]:
-            raw = self.store.live.get(serial)
-            if raw is None:
-                self.unbegun.pop(serial, None)
-            elif raw[1] is block:
-                self.unbegun.pop(serial, None)
-                close_unstarted([child])
-                self.store.end(serial, 0, "cancelled", None, block.cause or "Task.cancel()")
+        if block is None or not block.unbegun:
+            return
+        for row in copied(self.store.live.values()):
+            if row[BLOCK] is block and row[BEGUN] is not None and not _is_time(row[BEGUN]):
+                self._never_begins(row)
+                self.store.end(row[SERIAL], 0, "cancelled", None, block.cause or _NATIVELY)
 
     # --- steps -------------------------------------------------------------------------
 
@@ -224,7 +207,7 @@ class Recorder:
     @guarded
     def stepped_long(self, serial: int | None, held: float) -> None:
         """A task held the loop for long."""
-        self.suspect("long-step", serial, f"held the loop for {held:.3g} s")
+        self.suspect("long-step", serial, f"held the loop for {held:.3g} s", amount=held)
 
     @guarded
     def callback_step(self, start: float, end: float, owner: object) -> None:
@@ -237,14 +220,15 @@ class Recorder:
 
     def _look_for_waits(self, serial: int, task: int) -> None:
         account = self.store.accounts.get(task)
-        if task == self._adopted:  # its first step began before it was ours
+        if task == self.adopted:  # its first step began before it was ours
             return
         if account is None or account.steps > (not self.loop.can_see_steps):
             return
-        held = now() - self.store.started.get(serial, math.inf)
+        row = self.store.live.get(serial)
+        held = 0.0 if row is None or not _is_time(row[BEGUN]) else now() - row[BEGUN]
         if held > self.thresholds.never_yielded:
             what = f"held the loop for {held:.3g} s, and never let go of it"
-            self.suspect("never-yielded", serial, what)
+            self.suspect("never-yielded", serial, what, amount=held)
 
     # --- what else there is to note ----------------------------------------------------
 
@@ -275,67 +259,7 @@ class Recorder:
         """A block was left *late* seconds after its deadline."""
         serial = self.store.serials.get(task)
         what = f"left a block {late:.3g} s after its {deadline}"
-        self.suspect("deadline-overrun", serial, what, deadline.place)
-
-    # --- tasks of others ---------------------------------------------------------------
-
-    @guarded
-    def meet(self, task: NativeTask, spawned: float | None = None) -> int:
-        """Note a task that the core did not start; returns its serial."""
-        store = self.store
-        before = store.serials.get(task.ident)
-        if before is not None:  # one whose end went unseen had the same id
-            store.end(before, task.ident, "unknown", is_in_step=False)
-        serial = store.spawned
-        store.spawned = serial + 1
-        parent = store.serials.get(task.parent)
-        code, instruction = (None, 0) if spawned is None else spawner(sys._getframe(1))
-        name = task.name[:LONGEST_NAME]
-        store.live[serial] = (name, None, parent, code, instruction, spawned, True)
-        store.serials[task.ident] = serial
-        if self.has_steps:
-            store.accounts[task.ident] = Account(serial)
-        forget = self.loop.when_done(task.native, partial(self._done, serial, task.ident))
-        if forget is not None:
-            self._followed[serial] = forget
-        return serial
-
-    @guarded
-    def _done(self, serial: int, ident: int, outcome: Outcome) -> None:
-        """A task of others has ended, as its loop says."""
-        self._followed.pop(serial, None)
-        self.store.end(serial, ident, outcome, is_in_step=False)
-
-    @guarded
-    def unfollow(self) -> None:
-        """Leave nothing with the tasks of others; in the loop's thread."""
-        while self._followed:
-            self._followed.popitem()[1]()
-
-    @guarded
-    def sweep(self) -> None:
-        """Note the tasks of others that are alive, and the end of those that are not."""
-        tasks = self.loop.tasks()
-        for task in tasks:
-            is_known = task.internal or task.ident in self.store.serials
-            # One of ours is known once it has begun.
-            is_known = is_known or task.ident == self._adopted
-            if not is_known and (not self.unbegun or has_begun(task.coro)):
-                self.meet(task)
-        for task in tasks:
-            self._find_parent(task)
-        alive = {task.ident for task in tasks}
-        for ident, serial in list(self.store.serials.items()):
-            if ident not in alive:
-                self.store.end(serial, ident, "unknown", is_in_step=False)
-
-    def _find_parent(self, task: NativeTask) -> None:
-        """It may have been met before its parent was, or where that was not known."""
-        store = self.store
-        serial, parent = store.serials.get(task.ident), store.serials.get(task.parent)
-        raw = None if serial is None or parent is None else store.live.get(serial)
-        if serial is not None and raw is not None and raw[2] is None and raw[6]:
-            store.live[serial] = tuple(Life(*raw)._replace(parent=parent))
+        self.suspect("deadline-overrun", serial, what, deadline.place, late)
 
     @guarded
     def lost(self) -> None:
@@ -343,7 +267,10 @@ class Recorder:
         idents = {serial: ident for ident, serial in copied(self.store.serials.items())}
         for serial in copied(self.store.live):
             self.store.end(serial, idents.get(serial, 0), "unknown", is_in_step=False)
-        self.unbegun.clear()
+
+
+def _is_time(begun: object) -> bool:
+    return isinstance(begun, float)
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -353,8 +280,3 @@ def is_cancellation(error: BaseException) -> bool:
     except Exception:  # no task runs here
         cancelled = CancelledError
     return without(cancelled, error) is None
-
-
-def has_begun(coro: object) -> bool:
-    """False for a coroutine that has not run yet."""
-    return not inspect.iscoroutine(coro) or inspect.getcoroutinestate(coro) != "CORO_CREATED"

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from .flight import FlightRecorder
 from .guard import guarded
 from .logs import LintLog, log_error
-from .recorder import Recorder, Thresholds
+from .recorder import Recorder
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord, now
 from .snapshot import Snapshot
 from .store import Store
+from .suspects import Thresholds
 
 if TYPE_CHECKING:
     from .loops import Loop
@@ -59,8 +60,10 @@ class Recording:
         self._lately: dict[str, tuple[float, int]] = {}
         self._ended: float | None = None
         self._epoch = 0.0
+        #: What the log gets of the lints.
+        self.lint_log: LintLog = LintLog()
         #: Called with each lint as it is found, and the name of its task.
-        self.when_linted: list[Callable[[Lint, str | None], None]] = [LintLog()]
+        self.when_linted: list[Callable[[Lint, str | None], None]] = []
         #: Called with each task that fails, as it does.
         self.when_failed: list[Callable[[TaskRecord], None]] = [log_error] * log_errors
         self._flight = None if dump_to is None else FlightRecorder(self, dump_to)
@@ -191,28 +194,52 @@ class Recording:
         )
 
     def suspect(
-        self, kind: str, serial: int | None, what: str, place: str | None = None
+        self,
+        kind: str,
+        serial: int | None,
+        what: str,
+        place: str | None = None,
+        amount: float = 0.0,
     ) -> None:
-        """Note that something looks wrong; *what* goes on from the name of the task."""
-        if not self.is_on or self._is_flooded_by(kind):
-            return
-        life = None if serial is None else self._store.life_of(serial)
-        if life is None:
-            name, message = None, what
-        else:
-            name, place = life.name, place or life.place
-            message = f"task {name!r} ({place or 'unknown place'}) {what}"
-        lint = Lint(kind, serial, place, message, now())
-        self._store.add_lint(lint)
-        for tell in self.when_linted:
-            guarded(tell)(lint, name)
+        """Note that something looks wrong; *what* goes on from the name of the task.
 
-    def _is_flooded_by(self, kind: str) -> bool:
+        Args:
+            kind: The rule that it breaks.
+            serial: The task's.
+            what: What is wrong.
+            place: Where; default, where the task was spawned.
+            amount: How much of what the rule measures.
+        """
+        if not self.is_on:
+            return
+        at = now()
+        life = None if serial is None else self._store.life_of(serial)
+        name = None if life is None else life.name
+        # The line of a task takes long to tell, and there may be thousands.
+        key = place if place or life is None else (id(life.code), life.instruction)
+        is_logged = guarded(self.lint_log.is_first)(kind, key, at)
+        if not is_logged:
+            guarded(self.lint_log.count)(kind, key, name, what, amount)
+        is_counted = self._is_flooded_by(kind, at)
+        if is_counted and not is_logged:
+            return
+        message = what
+        if life is not None:
+            place = place or life.place
+            message = f"task {name!r} ({place or 'unknown place'}) {what}"
+        lint = Lint(kind, serial, place, message, at)
+        if is_logged:
+            guarded(self.lint_log.log)(lint, name, key)
+        if not is_counted:
+            self._store.add_lint(lint)
+            for tell in self.when_linted:
+                guarded(tell)(lint, name)
+
+    def _is_flooded_by(self, kind: str, at: float) -> bool:
         """True if there was enough of a kind lately; what more there is, is only counted.
 
         Where the loop is late, it is late for ten thousand tasks at once.
         """
-        at = now()
         since, count = self._lately.get(kind, (at, 0))
         if at - since >= 1:
             since, count = at, 0
@@ -230,6 +257,7 @@ class Recording:
     def stop(self) -> None:
         """The last word; a second call does nothing."""
         if self._ended is None:
+            guarded(self.lint_log.end)()
             written, self._store = self._store, self._store.frozen()
             self._ended, self._epoch = now(), time.time() - now()
             written.clear()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from .hub import current_loop, hub
+from .here import current_loop
+from .hub import hub
 from .live import LiveTask, look
 from .records import Span, now
 

@@ -15,8 +15,9 @@ from threading import get_ident
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
+from .here import current_loop
 from .holders import Holder, holder_of, serial_in
-from .hub import current_loop, hub
+from .hub import hub
 from .logs import log_lint
 from .monitor import monitor
 from .records import Lag, Lint, now
