@@ -17,7 +17,6 @@ import pytest
 
 import kingdom_async as ka
 from load import bulk, groups, offloads, queues
-from support.backends import asyncio_only
 
 first = partial(ka.TaskGroup, errors="first")
 
@@ -204,11 +203,14 @@ async def test_a_token_that_is_never_given_back_is_found(
     await assert_finds(offloads.offloads(50, False, call=keeps_a_token), "tokens? .* out$")
 
 
-@asyncio_only
-async def test_tokens_given_back_too_early_are_found() -> None:
-    """Planted: anyio's own call, whose token comes back while the thread runs on."""
+async def test_more_threads_than_tokens_are_found() -> None:
+    """Planted: a call that takes no token of the limiter, and stays for a while."""
+    plenty = anyio.CapacityLimiter(100)
 
-    async def theirs(func: Any, *args: Any, limiter: Any, abandon_on_cancel: bool) -> Any:
-        return await anyio.to_thread.run_sync(func, *args, limiter=limiter.current)
+    async def uncounted(
+        func: Any, number: int, _: float, asks: bool, limiter: Any, abandon_on_cancel: bool
+    ) -> Any:
+        return await ka.offload(func, number, 0.2, asks, limiter=plenty)
 
-    await assert_finds(offloads.offloads(1_000, True, call=theirs), r"threads under 8 tokens$")
+    load = offloads.offloads(200, False, call=uncounted)
+    await assert_finds(load, r"threads under 8 tokens$")
