@@ -53,7 +53,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {  # tracing: the records, and what draws them
         "trace/guard": set(),
         "trace/records": set(),
-        "trace/stacks": set(),
+        "trace/stacks": {"trace/texts"},
         "trace/texts": set(),
         "trace/loops": {"trace/records"},
         "trace/snapshot": {"trace/records", "trace/html", "trace/perfetto"},
@@ -66,7 +66,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
             "trace/snapshot",
         },
         "trace/otel_metrics": {"trace/records"},
-        "trace/otel_spans": {"trace/records", "trace/snapshot"},
+        "trace/otel_spans": {"trace/records", "trace/snapshot", "trace/texts"},
         "trace/logs": {"trace/records"},
         "trace/suspects": set(),
         "trace/waits": set(),

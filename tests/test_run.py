@@ -297,6 +297,7 @@ BAD_THREADS = " is no number of threads; use 1 or more, such as 40"
         ("TRACE", "on", BAD_TRACE),
         ("TRACE", "off:here", BAD_TRACE),
         ("TRACE", "LIFE", BAD_TRACE),
+        ("TRACE", "steps:", BAD_TRACE),
         ("WATCHDOG", "soon", BAD_TIME),
         ("WATCHDOG", "0", BAD_TIME),
         ("WATCHDOG", "-1", BAD_TIME),

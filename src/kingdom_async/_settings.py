@@ -81,9 +81,9 @@ def _variable(name: str, environ: Mapping[str, str], default: str) -> tuple[str,
 
 
 def _read_trace(name: str, value: str) -> tuple[Level, str | None]:
-    asked, _, path = value.partition(":")
+    asked, colon, path = value.partition(":")
     level = _LEVELS.get(asked)
-    if level is None or (level == "off" and path):
+    if level is None or (level == "off" and path) or (colon and not path):
         raise ValueError(
             f"{name}={value!r} is no level of tracing; use one of {', '.join(_LEVELS)}, the "
             "last two with ':path' for a recording"

@@ -96,6 +96,18 @@ def test_a_task_is_a_span_under_its_parent() -> None:
     assert first_run.timestamp == nanoseconds(BEGAN + 0.0015)
 
 
+def test_a_name_that_cannot_be_encoded_loses_nothing() -> None:
+    """One text that is no Unicode would make the exporter drop the whole batch."""
+    odd = task(0, name="\ud800 odd", place="\udc80.py:1 in f", outcome="error", error="E\ud800")
+    lone = Span("s\udfff", 0, BEGAN + 0.002, BEGAN + 0.003, "ok", None)
+    spans = exported(replace(snapshot(odd), spans=(lone,)))
+    assert set(spans) == {"? odd", "s?"}
+    for span in spans.values():
+        span.to_json().encode()
+        for value in (span.attributes or {}).values():
+            str(value).encode()
+
+
 def test_attributes_have_the_names_that_opentelemetry_gives_them() -> None:
     """``code.*`` for the line, ``kingdom_async.*`` for what is ours."""
     child = task(1, 0, name="amap(fetch)[3]", busy=0.25, steps=4)

@@ -17,6 +17,7 @@ import pytest
 import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace.live import LiveTask
+from kingdom_async.trace.stacks import Line, line_of
 from support.backends import REAL, chosen
 from support.threads import Held
 from support.turns import settle
@@ -155,6 +156,7 @@ async def test_without_a_recording() -> None:
         group.cancel()
     head, *lines = text.splitlines()
     assert head.endswith(" · nothing is recorded")
+    assert lines[-1].endswith("during a recording: KINGDOM_ASYNC_TRACE=life)")
     assert any("waiter (foreign) · waiting · test_tree.py:" in line for line in lines)
 
 
@@ -344,6 +346,25 @@ async def test_a_look_keeps_no_variable_alive() -> None:
             trace.tree()
             looked.set()
     assert alive == [False]
+
+
+async def test_a_name_cannot_steer_a_terminal() -> None:
+    """print(trace.tree()) is what the docs say to do; nor can a name end that in an error."""
+    async with ka.TaskGroup() as group:
+        group.start_soon(anyio.sleep_forever, name="\x1b]0;title\x07\x9b31m\u202e\ud800")
+        await settle()
+        shown = trace.tree()
+        group.cancel()
+    assert shown.replace("\n", "").isprintable()
+    assert r"\x1b]0;title\x07\x9b31m\u202e\ud800" in shown
+
+
+def test_a_file_name_cannot_steer_a_terminal() -> None:
+    """Nor in lints, which have the line and its source."""
+    line = Line("/tmp/\x1b[2Jevil\udc80.py", 3, "f\u202e")
+    assert str(line) == r"\x1b[2Jevil\udc80.py:3 in f\u202e"
+    place = str(line_of(compile("x = 1", "\x1b.py", "exec"), 0))
+    assert place.isprintable()
 
 
 async def test_a_thousand_tasks_inside_each_other() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from heapq import nlargest
@@ -28,6 +29,8 @@ def main(folder: Path, backend: str | None, timeout: float) -> int:
     if not timeout > 0:
         raise UsageError(f"--timeout must be more than 0 seconds, not {timeout:g}")
     survey = Survey(folder)
+    # For good: a thread that has waited for a process may speak when the loop is closed.
+    logging.getLogger("asyncio").addFilter(_is_news)
     with shown(survey) as show:
         try:
             ka.run(take, survey, timeout, show, backend=backend)
@@ -42,6 +45,17 @@ def main(folder: Path, backend: str | None, timeout: float) -> int:
             "A larger --timeout finds the rest."
         )
     return 1 if survey.timed_out else 0
+
+
+#: What asyncio says, before Python 3.12.4, of a worker process whose end anyio saw first.
+_NOISE = (
+    "child process pid %d exit status already read",
+    "Loop %r that handles pid %r is closed",
+)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_NOISE)
 
 
 @contextmanager

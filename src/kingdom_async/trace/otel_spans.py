@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .records import TaskRecord
+from .texts import encodable
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -116,7 +117,7 @@ class Spans:
 
         # An empty context, not the current one: the exporter's own span is no parent.
         span = self.tracer.start_span(
-            name,
+            encodable(name),
             Context() if parent is None else parent,
             attributes=attributes,
             links=links,
@@ -182,7 +183,7 @@ def _set_status(span: OtelSpan, outcome: str, error: str | None, at: int) -> Non
     if outcome == "ok":
         span.set_status(Status(StatusCode.OK))
     elif outcome == "error":
-        kind = error or "Exception"
+        kind = encodable(error or "Exception")
         span.set_attribute("error.type", kind)
         span.add_event("exception", {"exception.type": kind}, timestamp=at)
         span.set_status(Status(StatusCode.ERROR, kind))
@@ -218,7 +219,12 @@ def _code(place: str | None) -> dict[str, Any]:
 
 
 def _known(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if value is not None}
+    """Without what is None; and each text such that it can be sent."""
+    return {
+        name: encodable(value) if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if value is not None
+    }
 
 
 def _nanoseconds(at: float, epoch: float) -> int:

@@ -1,12 +1,14 @@
 """A whole program traced, as its environment asks for it.
 
-Rule: nothing here changes what the program returns or raises. What goes wrong is logged, once.
+Rule: nothing here changes what the program returns or raises. What goes wrong is logged, once;
+where a recording went is said on stderr. No recording is written over one of the same time.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +17,7 @@ from threading import get_ident
 from typing import Literal
 
 from .control import serve_control
-from .files import STEPS, TASKS, write
+from .files import STEPS, TASKS, problem, write
 from .hub import hub
 from .recording import Level, Recording
 
@@ -63,11 +65,14 @@ def _recorded(level: Level, path: str | None) -> Generator[None]:
         yield
         return
     _on.add(key)
+    found = None if path is None else problem(_named(path))
+    if found is not None:  # told before the run is over; the program may make the folder yet
+        _logger.error("the recording cannot be written to %r: %s", path, found)
     try:
         yield
     finally:
         _on.discard(key)
-        _end(recording, path)
+        _end(recording, path, is_told=found is not None)
 
 
 def _begun(level: Level, path: str | None) -> Recording | None:
@@ -82,11 +87,14 @@ def _begun(level: Level, path: str | None) -> Recording | None:
     return made
 
 
-def _end(recording: Recording, path: str | None) -> None:
+def _end(recording: Recording, path: str | None, *, is_told: bool) -> None:
     try:
         hub.end(recording)
-        if path is not None:
-            write(recording.snapshot(), _target(path))
+        if path is not None and not (is_told and problem(_named(path))):
+            snapshot = recording.snapshot()
+            target = _target(path, snapshot.epoch + snapshot.began)
+            write(snapshot, target)
+            _say(f"kingdom_async: the recording is in {target}")
     except Exception as error:
         what = "ended" if path is None else f"written to {path!r}"
         _logger.error(  # noqa: TRY400  # the place where a disk is full tells nothing
@@ -94,14 +102,54 @@ def _end(recording: Recording, path: str | None) -> None:
         )
 
 
-def _target(path: str) -> Path:
-    """*path*, or a neighbour where another recording goes there too."""
+def _say(text: str) -> None:
+    with suppress(Exception):  # it is closed, or cannot write such names
+        if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            print(text, file=sys.stderr)
+
+
+def _named(path: str) -> Path:
+    return Path(path.replace("{pid}", str(os.getpid())))
+
+
+def _target(path: str, began: float) -> Path:
+    """*path*, or a neighbour where another recording goes there too.
+
+    Args:
+        path: As the environment has it.
+        began: When the recording did, in seconds since 1970.
+    """
     global _written
     _written += 1
-    target = Path(path.replace("{pid}", str(os.getpid())))
-    mark = f"-{os.getpid()}" if _is_worker() and "{pid}" not in path else ""
-    mark += "" if _written == 1 else f"-{_written}"
-    return target.with_name(f"{target.stem}{mark}{target.suffix}")
+    target = _named(path)
+    number = "" if _written == 1 else f"-{_written}"
+    target = target.with_name(f"{target.stem}{number}{target.suffix}")
+    if "{pid}" in path or (not _is_worker() and _is_ours(target, began)):
+        return target
+    target = _named(path)
+    return target.with_name(f"{target.stem}-{os.getpid()}{number}{target.suffix}")
+
+
+def _is_ours(target: Path, began: float) -> bool:
+    """False where another process has written there since we began: a forked worker, mostly.
+
+    The file is made here, so that of two that end together one sees the other's.
+    """
+    with suppress(FileNotFoundError):
+        found = target.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return True  # a device, a link; or a folder, which writing tells of
+        if found.st_mtime > began:
+            return False
+        with suppress(OSError):
+            target.unlink()
+    try:
+        target.open("xb").close()
+    except FileExistsError:
+        return target.stat().st_mtime <= began  # it is old, and cannot be removed
+    except OSError:
+        return True  # writing tells of it
+    return True
 
 
 def _is_worker() -> bool:

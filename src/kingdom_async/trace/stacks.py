@@ -17,6 +17,8 @@ from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
+from .texts import printable
+
 #: How far a stack is followed, and how many of its innermost ones are told.
 _DEEPEST, _TOLD = 10_000, 200
 
@@ -31,10 +33,10 @@ class Line(NamedTuple):
     @property
     def source(self) -> str:
         """The text of the line; empty where it cannot be read."""
-        return linecache.getline(self.path, self.number).strip()
+        return printable(linecache.getline(self.path, self.number).strip())
 
     def __str__(self) -> str:
-        return f"{os.path.basename(self.path)}:{self.number} in {self.function}"
+        return printable(f"{os.path.basename(self.path)}:{self.number} in {self.function}")
 
 
 def line_of(code: CodeType, instruction: int) -> Line:

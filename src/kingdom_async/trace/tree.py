@@ -13,12 +13,17 @@ from .here import current_loop
 from .hub import hub
 from .live import LiveTask, look
 from .records import Span, now
+from .texts import printable
 
 if TYPE_CHECKING:
     from .loops import Loop
     from .recorder import Recorder
 
 _WIDEST = 100
+#: The last line of a tree without a recording.
+_HINT = (
+    "(groups and ages are known of what starts during a recording: KINGDOM_ASYNC_TRACE=life)"
+)
 
 
 def tree() -> str:
@@ -49,7 +54,10 @@ def tree() -> str:
 def tree_of(loop: Loop, recorder: Recorder | None = None) -> str:
     """The tree of one loop; from any thread."""
     tasks = look(loop, recorder)
-    return "\n".join([_headline(loop, tasks, recorder), *_rows(tasks)])
+    lines = [_headline(loop, tasks, recorder), *_rows(tasks)]
+    if recorder is None:
+        lines.append(_HINT)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _headline(loop: Loop, tasks: list[LiveTask], recorder: Recorder | None) -> str:
