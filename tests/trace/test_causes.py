@@ -399,3 +399,26 @@ def test_a_timer_is_no_deadline(backend: str) -> None:
 def test_every_row_has_a_program() -> None:
     """Nothing stands in the table that is not tested."""
     assert set(TABLE) == {(program.__doc__ or "").strip() for program in PROGRAMS}
+
+
+async def test_a_long_reason_is_cut() -> None:
+    """A page of text for a reason does not fill the recording, once for each task."""
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(anyio.sleep_forever, name="by group")
+            await ka.checkpoint()
+            group.cancel("x" * 100_000)
+        with suppress(TimeoutError), ka.fail_after(0.001, reason="y" * 100_000):
+            async with ka.TaskGroup() as group:
+                group.start_soon(anyio.sleep_forever, name="by deadline")
+        with anyio.CancelScope() as scope:
+            async with ka.TaskGroup() as group:
+                group.start_soon(anyio.sleep_forever, name="by scope")
+                await ka.checkpoint()
+                scope.cancel("z" * 100_000)
+    causes = [task.cancelled_by for task in recording.tasks if task.name.startswith("by ")]
+    assert len(causes) == 3
+    for cause, letter in zip(causes, "xyz", strict=True):
+        assert cause is not None
+        assert letter * 1900 in cause
+        assert len(cause) < 2200

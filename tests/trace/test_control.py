@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import kingdom_async as ka
@@ -246,7 +247,7 @@ MALFORMED = "a request is one line of JSON, "
         ),
         (b'{"version":1,"do":"on","level":"all"}\n', "level must be life or steps, not 'all'"),
         (b'{"version":1,"do":"on","level":{}}\n', "level must be life or steps, not {}"),
-        (b'{"version":1,"do":"off"}\n', "recording is not on; "),
+        (b'{"version":1,"do":"off"}\n', "nothing was begun with kingdom-async trace on"),
         (b'{"version":1,"do":"record","seconds":-1}\n', "seconds must be more than 0 and "),
         (b'{"version":1,"do":"record","seconds":NaN}\n', "seconds must be more than 0 and "),
         (b'{"version":1,"do":"record","seconds":"5"}\n', "seconds must be more than 0 and "),
@@ -559,7 +560,9 @@ async def test_switches_a_recording_on_and_off() -> None:
         worker = next(task for task in recording.tasks if task.name == "worker")
         assert worker.outcome == "ok"
         assert any(step.task == worker.serial for step in recording.steps)
-        with pytest.raises(ControlError, match="recording is not on; "):
+        with pytest.raises(
+            ControlError, match=r"nothing was begun with kingdom-async trace on$"
+        ):
             await elsewhere(control.off)
 
 
@@ -738,6 +741,39 @@ async def test_a_blocked_loop_is_answered_for(monkeypatch: pytest.MonkeyPatch) -
     for name in ("on", "record"):
         assert "the loop is blocked by task 'blocker' at test_control.py:" in answers[name]
         assert answers[name].endswith("; nothing can be switched until it runs again")
+
+
+@pytest.mark.parametrize("is_watched", [False, True])
+async def test_a_recording_from_outside_tells_what_blocks_the_loop(
+    is_watched: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On uvloop a foreign task has no steps; once, and the program's log has its own only."""
+
+    def block() -> None:
+        until = time.monotonic() + 30
+        while not any(lint.kind == "blocked-loop" for lint in hub.recorders[0].store.lints):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    async def theirs() -> None:
+        await ka.checkpoint()
+        block()
+
+    with trace.serve_control() as path, ExitStack() as stack:
+        if is_watched:
+            stack.enter_context(trace.watchdog(0.05))
+        control = control_at(path)
+        await elsewhere(control.on, "steps")
+        async with anyio.create_task_group() as group:
+            group.start_soon(theirs, name="theirs")
+        recording = await elsewhere(control.off)
+    (lint,) = [lint for lint in recording.lints if lint.kind == "blocked-loop"]
+    assert lint.place is not None
+    assert lint.place.endswith(" in block")
+    assert recording.lags
+    logged = [each for each in caplog.messages if "has held the loop for" in each]
+    assert ("blocked-loop" in str(logged)) == is_watched
+    assert "kingdom_async.trace" not in {each.name for each in threading.enumerate()}
 
 
 async def test_a_recording_that_a_blocked_loop_cannot_end_is_answered(

@@ -117,7 +117,7 @@ def test_records_between_on_and_off(pid: int, tmp_path: Path, capsys: Out) -> No
     assert (recording.pid, recording.level) == (pid, "steps")
     assert sum(task.name.startswith("ticker-") for task in recording.tasks) == 3
     assert main(["trace", "off"]) == 1
-    assert "recording is not on" in capsys.readouterr().err
+    assert "nothing was begun with kingdom-async trace on\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", [None, "run.html", "run.json", "run.trace"])

@@ -21,6 +21,7 @@ from .recording import Recording, program
 from .records import now
 from .table import details, row, rows
 from .tree import tree_of
+from .watchdog import watch_for
 
 if TYPE_CHECKING:
     from .loops import Loop
@@ -37,7 +38,8 @@ class Answers:
         #: Held while the recording that ``on`` began is exchanged.
         self._switching = Lock()
         self._switched_on: Recording | None = None
-        self._recordings: set[Recording] = set()
+        #: What was begun here, with what ends its watchdog.
+        self._recordings: dict[Recording, Callable[[], None]] = {}
 
     def close(self) -> None:
         """The program wants to end: end what was begun here, and let go of who waits."""
@@ -157,7 +159,9 @@ class Answers:
         with self._switching:
             ended, self._switched_on = self._switched_on, None
         if ended is None:
-            raise Refused("recording is not on; what the program itself records goes on")
+            is_on = self._reach.recorder() is not None
+            more = "; what the program itself records goes on" if is_on else ""
+            raise Refused(f"nothing was begun with kingdom-async trace on{more}")
         self._end(ended)
         snapshot = ended.snapshot()
         records = {"recording": snapshot} if recording else {}
@@ -187,27 +191,37 @@ class Answers:
         if level not in ("life", "steps"):
             raise Refused(f"level must be life or steps, not {level!r:.50}")
         made = Recording(level, tasks=TASKS, steps=STEPS)  # type: ignore[arg-type]
-        self._recordings.add(made)
+        self._recordings[made] = _nothing
         try:
             self._reach.call(lambda: _begin(made))
         except Refused:
-            self._recordings.discard(made)
+            self._recordings.pop(made, None)
             raise
+        # On uvloop the steps of most tasks cannot be seen; who blocks the loop can.
+        end = watch_for(made, self._reach.loop)
+        if made in self._recordings:
+            self._recordings[made] = end
+        else:  # the program ended meanwhile
+            end()
         return made
 
     def _end(self, recording: Recording) -> None:
         """End it in the loop; where that is blocked, as soon as it no longer is."""
+        self._recordings.get(recording, _nothing)()
         try:
             self._reach.tell(lambda: self._ended(recording))
         except Refused:
             self._ended(recording)
 
     def _ended(self, recording: Recording) -> None:
-        try:
-            self._recordings.remove(recording)
-        except KeyError:  # another thread was first
-            return
-        hub.end(recording)
+        end = self._recordings.pop(recording, None)
+        if end is not None:  # else another thread was first
+            end()
+            hub.end(recording)
+
+
+def _nothing() -> None:
+    """What ends no watchdog."""
 
 
 def _begin(recording: Recording) -> None:

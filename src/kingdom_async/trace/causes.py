@@ -27,6 +27,10 @@ _REASON = re.compile(r"; reason: (.*)\Z", re.DOTALL)
 _TRIO_TASK = re.compile(r"<Task '?(.*?)'? at 0x[0-9a-f]+>")
 
 
+#: Characters of the reason of a cancellation.
+_LONGEST_REASON = 2000
+
+
 class _Left(NamedTuple):
     """What remains of the scope of a block that was left; a scope would keep its task alive."""
 
@@ -48,7 +52,7 @@ class Deadline:
     ) -> None:
         self.scope: CancelScope | _Left = scope
         self.seconds: float = seconds
-        self.reason: str | None = reason
+        self.reason: str | None = _cut(reason)
         self.code: CodeType | None = code
         self.instruction: int = instruction
 
@@ -116,13 +120,13 @@ class _Said:
             self.may_be_group = False
             return "deadline"
         if by is None:
-            return "a cancel scope" if reason is None else f"a cancel scope: {reason[1]}"
+            return "a cancel scope" if reason is None else f"a cancel scope: {_cut(reason[1])}"
         self.may_be_deadline = False
         return by_task(by[1], None if reason is None else reason[1])
 
     def _of_trio(self, error: Any) -> str:
         source: str = getattr(error, "source", "unknown")
-        reason: str | None = getattr(error, "reason", None)
+        reason: str | None = _cut(getattr(error, "reason", None))
         self.may_be_deadline = source in ("deadline", "unknown")
         self.may_be_timer = source == "deadline"
         self.may_be_group = source in ("explicit", "nursery", "unknown")
@@ -147,4 +151,12 @@ def by_task(name: str, reason: str | None, place: str | None = None) -> str:
     if name.startswith(CORE):  # a group ends its daemons
         return "the end of its group"
     where = "" if place is None else f" at {place}"
-    return f"task {name[:LONGEST_NAME]!r}{where}" + ("" if reason is None else f": {reason}")
+    why = "" if reason is None else f": {_cut(reason)}"
+    return f"task {name[:LONGEST_NAME]!r}{where}{why}"
+
+
+def _cut(reason: str | None) -> str | None:
+    """A reason that is not longer than a recording has room for, in each of its tasks."""
+    if reason is None or len(reason) <= _LONGEST_REASON:
+        return reason
+    return reason[: _LONGEST_REASON - 1] + "…"

@@ -77,7 +77,7 @@ def watch(dog: Watchdog) -> Callable[[], None]:
     if dog.is_for_all:
         _dogs.append(dog)
 
-    def leave() -> None:
+    def leave() -> None:  # may be called again
         end()
         dog.leave()
         with suppress(ValueError):
