@@ -13,6 +13,7 @@ from types import TracebackType
 
 from anyio import CancelScope, current_effective_deadline, current_time
 
+from . import _observe
 from ._arguments import PlainWith, shown
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
@@ -40,6 +41,8 @@ class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
         self._scope = backend.create_cancel_scope(
             deadline=backend.current_time() + self._grace, shield=True
         )
+        if (observer := _observe.observer) is not None:
+            observer.deadline_set(self._scope, self._grace, None)
         return self._scope.__enter__()
 
     def __exit__(
@@ -50,14 +53,17 @@ class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
     ) -> bool | None:
         scope = self._scope
         assert scope is not None  # it was entered
+        if (observer := _observe.observer) is not None:
+            late = current_time() - scope.deadline if scope.cancel_called else -math.inf
+            observer.deadline_left(scope, late)
         caught = scope.__exit__(exc_type, exc, traceback)
         if not scope.cancelled_caught or (now := current_time()) < scope.deadline:
             return caught
         elapsed = now - scope.deadline + self._grace
-        late = DeadlineExceeded("cleanup under shielded()", self._grace, elapsed)
+        error = DeadlineExceeded("cleanup under shielded()", self._grace, elapsed)
         if not self._cancelling:
-            raise late from exc
-        logger.error("%s; the cancellation goes on", late, exc_info=exc)
+            raise error from exc
+        logger.error("%s; the cancellation goes on", error, exc_info=exc)
         return caught
 
 

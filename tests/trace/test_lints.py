@@ -362,6 +362,56 @@ async def test_no_cancelled_but_alive(look: Look) -> None:
     assert found(recording, "cancelled-but-alive") == []
 
 
+@pytest.mark.parametrize("around", ["the task", "its host", "neither"])
+async def test_cleanup_in_a_shield(look: Look, around: str) -> None:
+    """Cleanup in a shield whose time has not run out is what is asked for."""
+    done = anyio.Event()
+
+    async def cleans_up() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with ka.shielded(60) if around == "the task" else anyio.CancelScope(shield=True):
+                await done.wait()
+
+    async def host() -> None:
+        with ka.shielded(60) if around == "its host" else anyio.CancelScope():
+            async with ka.TaskGroup() as group:
+                group.start_soon(done.wait if around == "its host" else cleans_up)
+
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as outer:
+            outer.start_soon(host)
+            await settle()
+            outer.cancel()
+            with anyio.CancelScope(shield=True):
+                await settle()
+                look(0)
+                look(2)
+                done.set()
+    alive = found(recording, "cancelled-but-alive")
+    assert len(alive) == (around == "neither")
+
+
+async def test_cleanup_that_outlasts_its_shield(look: Look) -> None:
+    """Where the time of the shield has run out, the cleanup is told of."""
+    done = anyio.Event()
+
+    async def cleans_up() -> None:
+        with suppress(ka.DeadlineExceeded), ka.shielded(0), anyio.CancelScope(shield=True):
+            await done.wait()
+
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(cleans_up, name="cleans up")
+            await settle()
+            look(0)
+            look(2)
+            done.set()
+    (message,) = found(recording, "cancelled-but-alive")
+    assert "(deadline of 0 s)" in message
+
+
 @needs_counts
 @asyncio_only
 async def test_a_native_cancellation_that_is_not_heard(look: Look) -> None:

@@ -171,6 +171,8 @@ class Sampler:
             cause = self._cause(seen.ident, life, called)
             if cause is None and self._recorder.loop.is_cancelled(native):
                 cause = "by its loop"
+            if cause is not None and self._is_shielded(seen.ident, called):
+                cause = None
         if cause is None:
             self._cancelled.pop(serial, None)
             self._told.discard(("cancelled-but-alive", serial))
@@ -184,16 +186,15 @@ class Sampler:
         """What cancels a task: one of the deadlines and groups around it."""
 
         def is_cancelled(scope: Any) -> bool:
-            found = called.get(id(scope))
-            if found is None:
-                found = called[id(scope)] = is_called(scope)
-            return found
+            return _is_called_now(scope, called)
 
         around = [*self._deadlines.get(ident, ())]
         for _ in range(100):
             for deadline in reversed(around):
                 if is_cancelled(deadline.scope):
                     return str(deadline)
+                if _shields(deadline):
+                    return None
             block = life.block
             if block is None:
                 return None
@@ -204,6 +205,15 @@ class Sampler:
             above = None if life.parent is None else self._store.live.get(life.parent)
             life = Life(*above) if above is not None else life._replace(block=None)
         return None
+
+    def _is_shielded(self, ident: int, called: dict[int, bool]) -> bool:
+        """True for a task that cleans up, in a shield whose time has not run out."""
+        for deadline in reversed([*self._deadlines.get(ident, ())]):
+            if _is_called_now(deadline.scope, called):
+                return False
+            if _shields(deadline):
+                return True
+        return False
 
     def _look_for_wait(self, serial: int, stack: Stack, at: float, waits: Waits) -> None:
         for _, code in stack:
@@ -289,6 +299,18 @@ class Sampler:
             f"look: {counts[0]} were there {len(counts) - 1} looks ago"
         )
         self._recorder.suspect("leaking", None, what, place)
+
+
+def _is_called_now(scope: Any, called: dict[int, bool]) -> bool:
+    """`is_called`, asked once for each scope."""
+    found = called.get(id(scope))
+    if found is None:
+        found = called[id(scope)] = is_called(scope)
+    return found
+
+
+def _shields(deadline: Deadline) -> bool:
+    return bool(getattr(deadline.scope, "shield", False))
 
 
 def _ref(value: Any) -> ref[Any]:
