@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, Literal
 from weakref import ref
 
@@ -15,10 +18,12 @@ import trio
 
 import kingdom_async as ka
 from kingdom_async import trace
-from support.backends import asyncio_only, chosen
+from support.backends import REAL, asyncio_only, chosen
 from support.turns import settle
 
 Level = Literal["life", "steps"]
+#: The loops that this run of the tests is about.
+BOTH = chosen(REAL)
 levels = pytest.mark.parametrize("level", ["life", "steps"])
 trio_only = pytest.mark.parametrize("anyio_backend", chosen(("trio",)), indirect=True)
 plain_asyncio = pytest.mark.parametrize("anyio_backend", chosen(("asyncio",)), indirect=True)
@@ -35,6 +40,12 @@ def is_trio() -> bool:
 
 async def wait() -> None:
     await anyio.sleep_forever()
+
+
+def hold(seconds: float = 0.01) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 async def take(steps: int) -> None:
@@ -102,6 +113,94 @@ async def test_a_trio_nursery(level: Level) -> None:
     assert child.place.endswith(" in test_a_trio_nursery")
     assert child.parent == recording.tasks[0].serial
     assert child.steps == (3 if level == "steps" else 0)
+
+
+async def part() -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+async def request() -> None:
+    await ka.gather(part(), part(), part())
+
+
+async def late_request() -> None:
+    await anyio.lowlevel.checkpoint()
+    await request()
+
+
+async def by_a_server(func: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs it in a task of its own, as uvicorn does with a request."""
+    if is_trio():
+        async with anyio.create_task_group() as group:
+            group.start_soon(func, name="request")
+    else:
+        await asyncio.create_task(func(), name="request")
+
+
+@levels
+@pytest.mark.parametrize("func", [request, late_request])
+async def test_children_of_a_request_are_the_requests(
+    func: Callable[[], Coroutine[Any, Any, None]], level: Level
+) -> None:
+    """A foreign task that opens a group of the core's is known as the parent of its tasks."""
+    with trace.recording(level) as recording, trace.recording() as another:
+        await by_a_server(func)
+    for each in (recording, another):
+        task = named(each, "request")
+        parts = [part for part in each.tasks if part.name.endswith("part")]
+        assert [part.parent for part in parts] == [task.serial] * 3
+        assert task.foreign
+
+
+@levels
+async def test_children_of_a_group_from_before(level: Level) -> None:
+    """The tree knows who holds a group that was open before anything was recorded."""
+
+    async def host() -> None:
+        async with ka.TaskGroup() as group:
+            opened.append(group)
+            await anyio.sleep_forever()
+
+    opened: list[ka.TaskGroup] = []
+    async with ka.TaskGroup() as outer:
+        outer.start_soon(host, name="host")
+        await settle()
+        with trace.recording(level):
+            opened[0].start_soon(wait, name="child")
+            await settle()
+            rows = trace.tree().split("\n")
+        outer.cancel()
+    (at,) = [number for number, row in enumerate(rows) if "host" in row.split(" · ")[0]]
+    assert any("─ child" in row for row in rows[at + 1 :])
+
+
+@plain_asyncio
+async def test_when_a_task_of_others_began() -> None:
+    """With steps it is known when a task first ran that others started meanwhile."""
+    for func in (request, late_request):
+        with trace.recording("steps") as recording:
+            hold()
+            await by_a_server(func)
+        task = named(recording, "request")
+        steps = [step for step in recording.steps if step.task == task.serial]
+        assert task.started == steps[0].start
+
+
+@asyncio_only
+@levels
+async def test_the_age_of_a_task_of_others(level: Level) -> None:
+    """A foreign task is no older than the moment in which the recording met it."""
+
+    async def look() -> None:
+        async with ka.TaskGroup():
+            shown.append(trace.tree())
+
+    shown: list[str] = []
+    with trace.recording(level):
+        hold(0.3)
+        await by_a_server(look)
+    (line,) = [line for line in shown[0].split("\n") if line.startswith("request")]
+    assert " 0.3 s" not in line
 
 
 @plain_asyncio
@@ -240,3 +339,55 @@ async def test_a_tool_with_tasks_of_its_own_making(level: Level) -> None:
         assert "Nameless (foreign)" in trace.tree()
     assert named(recording, "Nameless").foreign
     task.cancel()
+
+
+@pytest.mark.skipif("trio" not in BOTH or "asyncio" not in BOTH, reason="needs both loops")
+@pytest.mark.parametrize("recorded", ["guest", "host", "both"])
+@levels
+def test_trio_as_a_guest_of_asyncio(level: Level, recorded: str) -> None:
+    """Of two loops in one thread each recording sees the one that it was begun in."""
+
+    async def grouped(name: str) -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(take, 3, name=name)
+            with ka.move_on_after(30), trace.span(name):
+                await anyio.sleep(0.001)
+
+    async def guest() -> None:
+        with ExitStack() as stack:
+            if recorded != "host":
+                recordings["guest"] = stack.enter_context(trace.recording(level))
+            begun.set()
+            await grouped("of the guest")
+            while not over.is_set():
+                await trio.sleep(0.001)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take, 2, name="native")
+
+    async def host() -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=lambda outcome: done.set_result(outcome.unwrap()),
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        with ExitStack() as stack:
+            if recorded != "guest":
+                recordings["host"] = stack.enter_context(trace.recording(level))
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            await grouped("of the host")
+            over.set()
+            await done
+
+    begun, over = threading.Event(), threading.Event()
+    recordings: dict[str, trace.Recording] = {}
+    asyncio.run(host())
+    for whose, recording in recordings.items():
+        ours = [task for task in recording.tasks if task.name.startswith("of the")]
+        assert [(task.name, task.outcome) for task in ours] == [(f"of the {whose}", "ok")]
+        assert [span.name for span in recording.spans] == [f"of the {whose}"]
+        natives = [task.name for task in recording.tasks if task.name == "native"]
+        assert natives == ["native"] * (whose == "guest")

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from .guard import guarded
 from .loops import described
 from .records import now
+from .rows import BEGUN, FOREIGN
 
 if TYPE_CHECKING:
     from .loops import AsyncioLoop
     from .recorder import Recorder
     from .rows import Account
+    from .store import Store
 
 #: A callback that is not a task's step is worth a record from so many seconds on.
 _WORTH = 0.001
@@ -147,6 +149,7 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
     store = recorder.store
     account = store.accounts.get(id(owner))
     if account is not None:  # it was the first step
+        _date_back(account, store, start)
         return account
     if _is_task(owner):
         if owner.done():
@@ -156,7 +159,7 @@ def _account_of(owner: Any, recorder: Recorder, start: float, end: float) -> Acc
                 return account
             if owner.cancelled() and len(store.live) > len(store.serials):
                 return None  # one of ours, that never began
-        return _met(owner, recorder)
+        return _met(owner, recorder, start)
     if end - start > _WORTH:
         recorder.callback_step(start, end, owner)
     return None
@@ -166,11 +169,18 @@ def _is_task(owner: object) -> bool:
     return isinstance(owner, asyncio.Future) and hasattr(owner, "get_coro")  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _met(task: Any, recorder: Recorder) -> Account | None:
+def _date_back(account: Account, store: Store, start: float) -> None:
+    """A task of others that was met in its first step has begun with that step."""
+    row = store.live.get(-1 if account.serial is None else account.serial)
+    if row is not None and row[FOREIGN] and row[BEGUN] is not None:
+        row[BEGUN] = min(row[BEGUN], start)
+
+
+def _met(task: Any, recorder: Recorder, start: float) -> Account | None:
     """The account of a task that others started; of none for one of a group's own."""
     native = described(task)
     if native.internal:
         return None
-    if recorder.strangers.meet(native) is None:
+    if recorder.strangers.meet(native, started=start) is None:
         return None
     return recorder.store.accounts[id(task)]

@@ -48,6 +48,9 @@ class Blocks:
         if here is None:
             return
         host = here.loop.identify()
+        for each in self.recorders:
+            if host not in each.store.serials and each.is_here():
+                each.strangers.meet_current()
         kind, code, instruction = _opener(sys._getframe(1))
         if code is None:  # opened by a task of the core's own, for the group that it is in
             raw = here.store.live.get(here.store.serials.get(host, -1))
@@ -55,7 +58,7 @@ class Blocks:
             if life is not None:
                 code, instruction = life.code, life.instruction
         deadlines = tuple(self._deadlines.get(host, ()))
-        group._seen = block = Block(kind, code, instruction, host, deadlines)
+        group._seen = block = Block(kind, code, instruction, host, deadlines, here.loop.run)
         block.group = ref(group)
 
     @guarded
@@ -69,8 +72,10 @@ class Blocks:
 
     @guarded
     def closed(self, group: Group) -> None:
-        for recorder in self.recorders:
-            recorder.closed(group._seen)
+        block: Block | None = group._seen
+        if block is not None:
+            for recorder in self.recorders:
+                recorder.closed(block)
 
     @guarded
     def cancelled(self, group: Group, reason: str | None) -> None:

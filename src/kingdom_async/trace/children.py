@@ -35,7 +35,8 @@ def make_wrapped(recorder: Recorder) -> Wrapped:
     """What takes a task that is about to be spawned, and gives what is to run in its place."""
     store, child = recorder.store, recorder.child
     live, serials = store.live, store.serials
-    thread, identify = recorder.loop.thread, recorder.loop.identify
+    loop = recorder.loop
+    thread, identify, run = loop.thread, loop.identify, loop.run
 
     def wrapped(
         coro: Coroutine[Any, Any, T], name: str, group: Group, depth: int
@@ -45,7 +46,11 @@ def make_wrapped(recorder: Recorder) -> Wrapped:
         try:
             block: Block | None = group._seen
             if block is None:  # it was opened before the recording began
-                block = group._seen = Block("TaskGroup", None, 0, 0, ())
+                if not loop.is_current():
+                    return coro
+                block = group._seen = Block("TaskGroup", None, 0, 0, (), run)
+            elif block.run != run:  # the thread has two loops
+                return coro
             frame = _getframe(depth)
             code = frame.f_code
             if code.co_filename in CORE_FILES:
@@ -153,8 +158,11 @@ def _make_ended(recorder: Recorder) -> Callable[[Row, int], None]:
 
     def ended(row: Row, task: int) -> None:
         try:
-            if has_swallowed():
-                recorder.swallowed(row[0])
+            try:
+                if has_swallowed():
+                    recorder.swallowed(row[0])
+            except Exception as error:
+                report("exit", error)
             if has_steps:
                 recorder.succeeded(row[0], task)
             elif live.pop(row[0], None) is not None:

@@ -154,7 +154,8 @@ class Hub(Blocks):
     @guarded
     def unspawned(self, group: Group) -> None:
         for recorder in self.recorders:
-            recorder.unspawned()
+            if recorder.owns(group):
+                recorder.unspawned()
 
     @guarded
     def unstarted(self, ticket: Ticket | None, error: BaseException) -> None:
@@ -225,13 +226,13 @@ class Hub(Blocks):
     def _here(self) -> Recorder | None:
         """A recorder of the loop that runs in this thread."""
         for each in self.recorders:
-            if each.is_here() and each.loop.is_current():
+            if each.is_here():
                 return each
         return None
 
     def _newly_here(self) -> Recorder | None:
         """A recorder of the loop that runs here, and was not known to."""
-        if any(each.is_here() for each in self.recorders):
+        if any(each.loop.thread == get_ident() for each in self.recorders):
             self._leave_what_is_over()
         if self.waiting:
             self.loop_runs()

@@ -6,6 +6,7 @@ trio would drop the instrument and say so in its log only.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,6 +45,7 @@ class TrioLoop:
         self.thread: int = get_ident()
         self.root: Task | None = trio.lowlevel.current_root_task()
         self._token = trio.lowlevel.current_trio_token()
+        self.run: int = id(self._token)
         self.current_task: Callable[[], object] = trio.lowlevel.current_task
         #: By ``id``: tasks that a cancellation was delivered to.
         self.cancelled: set[int] = set()
@@ -64,6 +66,9 @@ class TrioLoop:
                 pending.extend(nursery.child_tasks)
         return found
 
+    def described(self, native: Task) -> NativeTask:
+        return _described(native)
+
     def call(self, func: Callable[[], object]) -> None:
         self._token.run_sync_soon(func)
 
@@ -75,6 +80,12 @@ class TrioLoop:
         )
 
     def is_current(self) -> bool:
+        try:
+            trio.lowlevel.current_task()
+        except RuntimeError:  # in a hook; or in asyncio, whose guest trio is
+            with suppress(RuntimeError):
+                asyncio.get_running_loop()
+                return False
         try:
             return trio.lowlevel.current_trio_token() is self._token
         except RuntimeError:

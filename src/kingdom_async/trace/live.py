@@ -101,8 +101,10 @@ def _recorded(
             continue  # it has just ended
         account = store.accounts.get(ident)
         stack = [] if native is None else _stack(loop, native)
-        since = life.spawned if life.spawned is not None else store.began
+        since = next(at for at in (life.spawned, life.started, store.began) if at is not None)
         parent = None if life.parent is None else idents.get(life.parent)
+        if parent is None and life.block is not None and life.block.host in natives:
+            parent = life.block.host
         if parent is None and native is not None:
             parent = native.parent
         yield LiveTask(

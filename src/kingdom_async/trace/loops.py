@@ -47,6 +47,8 @@ class Loop(Protocol):
     backend: str
     #: The thread that it runs in.
     thread: int
+    #: A number of its own: a thread may have two, where trio is the guest of asyncio.
+    run: int
 
     def current_task(self) -> object:
         """The task that calls.
@@ -61,6 +63,10 @@ class Loop(Protocol):
 
     def tasks(self) -> list[NativeTask]:
         """Every task that has not ended; from any thread."""
+        ...
+
+    def described(self, native: Any) -> NativeTask:
+        """What a tracer wants to know of one of them."""
         ...
 
     def call(self, func: Callable[[], object]) -> None:
@@ -122,6 +128,7 @@ class AsyncioLoop:
         self.backend = backend
         self.thread: int = get_ident()
         self.native: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.run: int = id(self.native)
         self.can_see_steps: bool = backend == "asyncio"
         self.current_task: Callable[[], object] = asyncio.current_task
 
@@ -137,6 +144,9 @@ class AsyncioLoop:
         return [
             described(task, parents.get(id(task), 0)) for task in asyncio.all_tasks(self.native)
         ]
+
+    def described(self, native: asyncio.Task[Any]) -> NativeTask:
+        return described(native)
 
     def _parents(self) -> dict[int, int]:
         """Who holds the group of whom; asyncio does not know, anyio does, and only in here."""
@@ -157,9 +167,10 @@ class AsyncioLoop:
 
     def is_current(self) -> bool:
         try:
-            return asyncio.get_running_loop() is self.native
+            is_running = asyncio.get_running_loop() is self.native
         except RuntimeError:
             return False
+        return is_running and (asyncio.current_task() is not None or not _is_guest_here())
 
     def when_done(
         self, native: asyncio.Task[Any], tell: Callable[[Outcome], object]
@@ -182,6 +193,18 @@ class AsyncioLoop:
 
     def is_idle(self) -> bool:
         return False  # nothing in asyncio waits for the loop to be idle: a ping is no harm
+
+
+def _is_guest_here() -> bool:
+    """True within a trio that runs inside a callback of asyncio's."""
+    lowlevel: Any = sys.modules.get("trio.lowlevel")
+    if lowlevel is None:
+        return False
+    try:
+        lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def tasks_of(loop: Loop) -> list[NativeTask]:

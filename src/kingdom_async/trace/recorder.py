@@ -81,7 +81,6 @@ class Recorder:
         self.expected: Row | None = None
         #: The ``id`` of the native task that was ours from some point on.
         self.adopted = 0
-        self._thread = loop.thread
         self.strangers = Strangers(self)
         #: What runs in place of a coroutine, in a task that `spawning` has counted.
         self.child: Child = make_child(self)
@@ -93,7 +92,7 @@ class Recorder:
     @guarded
     def spawning(self, name: str, group: Group | None) -> Row | None:
         """Count a task that is about to be spawned; None if it is another loop's."""
-        if get_ident() != self._thread:
+        if not self.owns(group):
             return None
         store = self.store
         block: Block | None = None if group is None else group._seen
@@ -107,8 +106,6 @@ class Recorder:
     @guarded
     def unspawned(self) -> None:
         """The task that was expected could not be spawned."""
-        if get_ident() != self._thread:
-            return
         row, self.expected = self.expected, None
         if row is not None and self.store.live.pop(row[SERIAL], None) is not None:
             self._never_begins(row)
@@ -123,7 +120,7 @@ class Recorder:
     @guarded
     def adopting(self, name: str) -> Row | None:
         """The task that calls is ours from here on; None if it is another loop's."""
-        if get_ident() != self._thread:
+        if not self.is_here():
             return None
         self.adopted = task = self.loop.identify()
         serial = self.store.serials.get(task)
@@ -233,8 +230,15 @@ class Recorder:
     # --- what else there is to note ----------------------------------------------------
 
     def is_here(self) -> bool:
-        """True in the thread of the loop that is recorded."""
-        return get_ident() == self._thread
+        """True within the loop that is recorded."""
+        return get_ident() == self.loop.thread and self.loop.is_current()
+
+    def owns(self, group: Group | None) -> bool:
+        """True for a group of the loop that is recorded; for None, within that loop."""
+        block: Block | None = None if group is None else group._seen
+        if block is None:
+            return self.is_here()
+        return get_ident() == self.loop.thread and block.run == self.loop.run
 
     @guarded
     def span(self, name: str) -> Callable[[BaseException | None], None]:

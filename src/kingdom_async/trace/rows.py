@@ -30,6 +30,7 @@ class Block:
         "host",
         "instruction",
         "kind",
+        "run",
         "unbegun",
     )
 
@@ -40,7 +41,10 @@ class Block:
         instruction: int,
         host: int,
         deadlines: tuple[Any, ...],
+        run: int,
     ) -> None:
+        #: The loop that it is open in; see `Loop.run`.
+        self.run: int = run
         self.kind: str = kind
         self.code: CodeType | None = code
         self.instruction: int = instruction

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from .guard import guarded
 from .places import spawner
-from .rows import FOREIGN, IDENT, PARENT, SERIAL, Account
+from .records import now
+from .rows import BEGUN, FOREIGN, IDENT, PARENT, SERIAL, Account
 
 if TYPE_CHECKING:
     from .loops import NativeTask
@@ -32,8 +33,16 @@ class Strangers:
         self._followed: dict[int, Callable[[], object]] = {}
 
     @guarded
-    def meet(self, task: NativeTask, spawned: float | None = None) -> int:
-        """Note a task that the core did not start; returns its serial."""
+    def meet(
+        self, task: NativeTask, spawned: float | None = None, started: float | None = None
+    ) -> int:
+        """Note a task that the core did not start; returns its serial.
+
+        Args:
+            task: The task.
+            spawned: When it was spawned, by the code that runs now; None where not known.
+            started: When it first ran, or was seen to.
+        """
         store = self._store
         before = store.serials.get(task.ident)
         if before is not None:  # one whose end went unseen had the same id
@@ -42,7 +51,7 @@ class Strangers:
         code, instruction = (None, 0) if spawned is None else spawner(sys._getframe(1))
         row = store.row(task.name, None, parent, code, instruction, spawned)
         serial: int = row[SERIAL]
-        row[FOREIGN], row[IDENT] = True, task.ident
+        row[FOREIGN], row[IDENT], row[BEGUN] = True, task.ident, started
         store.serials[task.ident] = serial
         if self._recorder.has_steps:
             store.accounts[task.ident] = Account(serial)
@@ -50,6 +59,15 @@ class Strangers:
         if forget is not None:
             self._followed[serial] = forget
         return serial
+
+    @guarded
+    def meet_current(self) -> None:
+        """Note the task that runs; it was not there when the recording began."""
+        native = self._loop.current_task()
+        if native is not None:
+            task = self._loop.described(native)
+            if not task.internal:
+                self.meet(task, started=now())
 
     @guarded
     def _done(self, serial: int, ident: int, outcome: Outcome) -> None:
