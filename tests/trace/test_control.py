@@ -407,7 +407,7 @@ async def test_tells_the_tree() -> None:
             assert answer["loop"]["state"] == "runs"
             assert answer["loop"]["lag"] > 0
             assert "nothing is recorded" in answer["tree"]
-            assert "sleeper (foreign) · " in answer["tree"]
+            assert "sleeper · " in answer["tree"]
         group.cancel_scope.cancel()
 
 
@@ -735,7 +735,7 @@ async def test_a_blocked_loop_is_answered_for(monkeypatch: pytest.MonkeyPatch) -
     functions = [line["function"] for line in blocked["stack"]]
     assert functions[-2:] == ["blocker", "crunch"]
     assert blocked["stack"][-1]["source"] == "assert until.wait(20)"
-    assert "blocker (foreign) · running" in answers["tree"]["tree"]
+    assert "blocker · running" in answers["tree"]["tree"]
     assert answers["top"]["rows"][0]["name"] == "blocker"
     assert answers["top"]["rows"][0]["warning"] == "blocked-loop"
     for name in ("on", "record"):

@@ -359,7 +359,7 @@ def test_trio_as_a_guest_of_asyncio(level: Level, recorded: str) -> None:
                 recordings["guest"] = stack.enter_context(trace.recording(level))
             begun.set()
             await grouped("of the guest")
-            while not over.is_set():
+            while not over.is_set():  # noqa: ASYNC110  # it is of no loop
                 await trio.sleep(0.001)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(take, 2, name="native")
@@ -376,7 +376,7 @@ def test_trio_as_a_guest_of_asyncio(level: Level, recorded: str) -> None:
         with ExitStack() as stack:
             if recorded != "guest":
                 recordings["host"] = stack.enter_context(trace.recording(level))
-            while not begun.is_set():
+            while not begun.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             await grouped("of the host")
             over.set()

@@ -19,8 +19,9 @@ from typing import Any
 
 import anyio
 import pytest
-import sniffio
+import trio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+from sniffio import current_async_library
 
 import kingdom_async as ka
 from kingdom_async import trace
@@ -28,7 +29,7 @@ from kingdom_async.trace import guard
 from kingdom_async.trace.hub import hub
 from kingdom_async.trace.lints import Sampler
 from kingdom_async.trace.monitor import monitor
-from support.backends import asyncio_only
+from support.backends import asyncio_only, chosen
 from support.turns import settle
 
 Look = Callable[[float], None]
@@ -99,7 +100,7 @@ async def test_long_step(held: float) -> None:
     async def parse() -> None:
         await checkpoint()
         hold(held)
-        await checkpoint()
+        await checkpoint()  # after the work
 
     with trace.recording("steps", thresholds=thresholds) as recording:
         async with ka.TaskGroup() as group:
@@ -107,8 +108,9 @@ async def test_long_step(held: float) -> None:
     messages = found(recording, "long-step")
     if held:
         (message,) = [each for each in messages if "'parser'" in each]
-        assert message.startswith("task 'parser' (test_lints.py:")
+        assert message.startswith("task 'parser' (now at test_lints.py:")
         assert "held the loop for 0." in message
+        assert message.endswith(", then came to: await checkpoint()  # after the work")
     else:
         assert not messages
 
@@ -122,9 +124,35 @@ async def test_long_step_that_is_the_last() -> None:
     with trace.recording("steps", thresholds=trace.Thresholds(long_step=0.02)) as recording:
         async with ka.TaskGroup() as group:
             group.start_soon(parse, name="parser")
-    assert [
-        each for each in found(recording, "long-step") if each.startswith("task 'parser' (")
-    ]
+    messages = [each for each in found(recording, "long-step") if "'parser'" in each]
+    assert len(messages) == 1
+    # Where it is driven by the tracer, what it ran is known.
+    assert re.match(r"task 'parser' \((spawned at|of) test_lints\.py:\d+ in ", messages[0])
+
+
+@pytest.mark.parametrize("anyio_backend", chosen(("asyncio", "trio")), indirect=True)
+async def test_long_step_of_a_task_of_others() -> None:
+    """Who did it is told by the line that the task has come to, or by what it ran."""
+
+    async def parse() -> None:
+        await checkpoint()
+        hold(0.04)
+        await checkpoint()  # after the work
+        hold(0.04)
+
+    with trace.recording("steps", thresholds=trace.Thresholds(long_step=0.02)) as recording:
+        if current_async_library() == "trio":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(parse, name="parser")
+        else:
+            await asyncio.create_task(parse(), name="parser")
+    first, last = [each for each in found(recording, "long-step") if "'parser'" in each]
+    assert re.match(
+        r"task 'parser' \(now at test_lints\.py:\d+ in parse\) held the loop", first
+    )
+    assert first.endswith("await checkpoint()  # after the work")
+    expected = r"task 'parser' \(of test_lints\.py:\d+ in parse\) held the loop for \S+ s"
+    assert re.fullmatch(expected, last)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
@@ -153,7 +181,7 @@ async def test_never_yielded(yields: bool) -> None:
             group.start_soon(work, name="worker")
     messages = found(recording, "never-yielded")
     assert len(messages) == (not yields)
-    assert all("task 'worker' (test_lints.py:" in each for each in messages)
+    assert all("task 'worker' (spawned at test_lints.py:" in each for each in messages)
     assert all("never let go of it" in each for each in messages)
 
 
@@ -167,7 +195,7 @@ async def test_late_first_run(held: float) -> None:
             hold(held)
     messages = found(recording, "late-first-run")
     assert len(messages) == bool(held)
-    assert all("task 'waits' (test_lints.py:" in each for each in messages)
+    assert all("task 'waits' (spawned at test_lints.py:" in each for each in messages)
 
 
 @needs_counts
@@ -186,7 +214,15 @@ async def test_swallowed_cancellation() -> None:
             await settle()
             group.cancel()
     (message,) = found(recording, "swallowed-cancellation")
-    assert message.startswith("task 'deaf' (test_lints.py:")
+    line = r"test_lints\.py:\d+ in \w+"
+    said = rf"task 'deaf' \(spawned at {line}\) was cancelled by task '[^']+' at {line}(.*)"
+    matched = re.fullmatch(said, message)
+    assert matched is not None
+    where = matched[1].removesuffix(", and ended as if not")
+    if current_async_library() == "trio":  # it tells where that reached the task
+        assert re.fullmatch(r" at test_lints\.py:\d+ in deaf", where)
+    else:
+        assert where == ""
 
 
 @needs_counts
@@ -300,6 +336,24 @@ async def test_deadline_overrun(held: float) -> None:
     assert len(messages) == bool(held)
     assert all("task 'cleaner' (test_lints.py:" in each for each in messages)
     assert all("deadline 'loading' of 0 s" in each for each in messages)
+
+
+@pytest.mark.parametrize("anyio_backend", chosen(("asyncio", "asyncio+uvloop")), indirect=True)
+async def test_deadline_overrun_of_a_task_of_others() -> None:
+    """It has a subject, also where the loop tells nobody of such a task."""
+
+    async def handler() -> None:
+        with ka.move_on_after(0):
+            try:
+                await anyio.sleep_forever()
+            finally:
+                hold(0.04)
+
+    with trace.recording(thresholds=trace.Thresholds(deadline_overrun=0.02)) as recording:
+        await asyncio.create_task(handler(), name="request")
+    (message,) = found(recording, "deadline-overrun")
+    expected = r"task 'request' \(test_lints\.py:\d+ in handler\) left a block \S+ s after its "
+    assert re.match(expected, message)
 
 
 # --- found by looking ----------------------------------------------------------------------
@@ -498,7 +552,7 @@ def limiter() -> Held:
 
 
 def native_lock() -> Held:
-    if sniffio.current_async_library() == "asyncio":
+    if current_async_library() == "asyncio":
         made: Any = asyncio.Semaphore(0)
         return Held(made, made.release)
     import trio
@@ -815,13 +869,13 @@ async def test_a_thousand_late_tasks_are_two_lines(caplog: pytest.LogCaptureFixt
                 group.start_soon(settle, name="work")
     first, others = caplog.records
     assert re.fullmatch(
-        r"late-first-run: task 'work' \(test_lints\.py:\d+ in \w+\) first ran \S+ s after its "
-        "spawn",
+        r"late-first-run: task 'work' \(spawned at test_lints\.py:\d+ in \w+\) first ran \S+ s "
+        "after its spawn",
         first.getMessage(),
     )
     assert re.fullmatch(
-        r"late-first-run: 999 more tasks 'work' \(test_lints\.py:\d+ in \w+\) first ran up to "
-        r"\S+ s after their spawn",
+        r"late-first-run: 999 more tasks 'work' \(spawned at test_lints\.py:\d+ in \w+\) first "
+        r"ran up to \S+ s after their spawn",
         others.getMessage(),
     )
     assert others.place == first.place  # type: ignore[attr-defined]

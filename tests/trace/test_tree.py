@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import time
 import types
 from collections.abc import Generator
 from dataclasses import replace
@@ -12,10 +13,12 @@ from typing import Any, Literal
 from weakref import ref
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
+from kingdom_async.trace import here
 from kingdom_async.trace.live import LiveTask
 from kingdom_async.trace.stacks import Line, line_of
 from support.backends import REAL, chosen
@@ -28,14 +31,15 @@ backends = pytest.mark.parametrize("backend", chosen(REAL))
 
 
 #: What draws tasks; `trace.tree` is the function, not the file.
-ROWS = sys.modules["kingdom_async.trace.tree"]._rows
+TREE = sys.modules["kingdom_async.trace.tree"]
+ROWS = TREE._rows
 
 
 def drawn() -> list[str]:
     """The tree without what differs from run to run: times, and numbers of lines."""
     text = trace.tree()
     text = re.sub(r" · busy .*? steps?", "", text)
-    text = re.sub(r"\d+\.\d s", "0.0 s", text)
+    text = re.sub(r"\d+\.\d s", "0.0 s", text.replace("waiting for 0.0 s", "waiting"))
     return re.sub(r"test_tree\.py:\d+", "test_tree.py:1", text).splitlines()[1:]
 
 
@@ -77,11 +81,11 @@ async def test_groups_and_what_each_task_waits_for(level: Level) -> None:
             group.start_soon(host, name="host")
     here = "test_tree.py:1 in"
     assert below(lines, "host · ") == [
-        f"host · running 0.0 s · {here} drawn: text = trace.tree()",
+        f"host · running · 0.0 s old · {here} drawn: text = trace.tree()",
         "├─ hosting · since 0.0 s",
         f"└─ TaskGroup at {here} host",
-        f"   ├─ consumer · waiting 0.0 s · {here} consume: await queue.get()",
-        f"   └─ waiter · waiting 0.0 s · {here} wait: await anyio.sleep_forever()",
+        f"   ├─ consumer · waiting · 0.0 s old · {here} consume: await queue.get()",
+        f"   └─ waiter · waiting · 0.0 s old · {here} wait: await anyio.sleep_forever()",
     ]
     assert any(f"TaskGroup at {here} test_groups" in line for line in lines)
 
@@ -122,7 +126,7 @@ async def test_calls_that_run_elsewhere(level: Level) -> None:
             lines = below(drawn(), "caller · ")
             held.let_go()
     assert lines == [
-        "caller · waiting 0.0 s · test_tree.py:1 in call: await ka.offload(held)",
+        "caller · waiting · 0.0 s old · test_tree.py:1 in call: await ka.offload(held)",
         "└─ offload(Held) · since 0.0 s",
     ]
 
@@ -139,7 +143,8 @@ async def test_tasks_that_have_not_begun(level: Level) -> None:
     for name in ("first", "second"):
         (line,) = [each for each in lines if f" {name} · " in each]
         assert line.endswith(
-            f"{name} · new 0.0 s · spawned at test_tree.py:1 in test_tasks_that_have_not_begun"
+            f"{name} · new · 0.0 s old · "
+            "spawned at test_tree.py:1 in test_tasks_that_have_not_begun"
         )
 
 
@@ -157,7 +162,61 @@ async def test_without_a_recording() -> None:
     head, *lines = text.splitlines()
     assert head.endswith(" · nothing is recorded")
     assert lines[-1].endswith("during a recording: KINGDOM_ASYNC_TRACE=life)")
-    assert any("waiter (foreign) · waiting · test_tree.py:" in line for line in lines)
+    assert any("waiter · waiting · test_tree.py:" in line for line in lines)
+
+
+async def test_who_is_inside_whose_group_without_a_recording() -> None:
+    """It is known from any thread, and nobody is called foreign."""
+
+    async def middle() -> None:
+        async with ka.TaskGroup() as inner:
+            inner.start_soon(anyio.sleep_forever, name="leaf")
+
+    async with ka.TaskGroup() as group:
+        group.start_soon(middle, name="middle")
+        await settle()
+        loop = here.current_loop()
+        shown = await anyio.to_thread.run_sync(lambda: TREE.tree_of(loop))
+        group.cancel()
+    assert below(shown.splitlines(), "middle")[1].startswith("└─ leaf · waiting · ")
+    assert "foreign" not in shown
+
+
+@levels
+async def test_tasks_from_before_the_recording(level: Level) -> None:
+    """They are at least as old as the recording, and are not called somebody else's."""
+    async with ka.TaskGroup() as group:
+        group.start_soon(anyio.sleep_forever, name="early")
+        await settle()
+        with trace.recording(level):
+            assert any(
+                "early (from before the recording) · waiting · at least 0.0 s old" in line
+                for line in drawn()
+            )
+        group.cancel()
+
+
+async def test_for_how_long_a_task_waits() -> None:
+    """With steps it is told how long the wait has taken, which is less than the task's age."""
+
+    async def work() -> None:
+        end = time.perf_counter() + 0.3
+        while time.perf_counter() < end:
+            await anyio.lowlevel.checkpoint()
+        waits.set()
+        await anyio.sleep_forever()
+
+    waits = anyio.Event()
+    with trace.recording("steps"):
+        async with ka.TaskGroup() as group:
+            group.start_soon(work, name="worker")
+            await waits.wait()
+            await settle()
+            (line,) = [line for line in trace.tree().splitlines() if "worker · w" in line[:20]]
+            group.cancel()
+    found = re.search(r"worker · waiting for (\S+) s · (\S+) s old", line)
+    assert found is not None
+    assert float(found[1]) < float(found[2])
 
 
 def test_where_no_loop_runs() -> None:
@@ -267,7 +326,7 @@ def task(ident: int, parent: int, **more: Any) -> LiveTask:
 
 
 def rows(*tasks: LiveTask) -> list[str]:
-    return [line.replace(" · waiting 1.0 s", "") for line in ROWS(list(tasks))]
+    return [line.replace(" · waiting · 1.0 s old", "") for line in ROWS(list(tasks))]
 
 
 def test_parents_that_are_missing_or_in_a_circle() -> None:

@@ -139,6 +139,4 @@ class Idle:
 def tree_text(loop: Loop) -> str:
     """The tasks of *loop*; from any thread."""
     recorder = next((each for each in hub.recorders if each.loop.thread == loop.thread), None)
-    text = tree_of(loop, recorder)
-    # Every task is, to a recording that is not on.
-    return text if recorder is not None else text.replace(" (foreign)", "")
+    return tree_of(loop, recorder)

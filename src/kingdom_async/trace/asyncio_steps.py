@@ -103,7 +103,7 @@ class _Timed:
                     account.steps += 1
                     append((start, end, account.serial))
                     if held > long_step:
-                        recorder.stepped_long(account.serial, held)
+                        recorder.stepped_long(account.serial, held, owner)
 
         untimed = self._untimed
 
@@ -129,12 +129,12 @@ class _Timed:
             if loop.native is handle._loop:
                 account = _account_of(owner, recorder, start, end)
                 if account is not None:
-                    recorder.step(start, end, account)
+                    recorder.step(start, end, account, owner)
 
 
 class _Nobody:
     @staticmethod
-    def stepped_long(serial: int, held: float) -> None: ...
+    def stepped_long(serial: int, held: float, task: object) -> None: ...
 
 
 def _nothing(_: object) -> None:

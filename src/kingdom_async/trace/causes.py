@@ -79,7 +79,12 @@ def cause_of(error: BaseException, life: Life, store: Store) -> str:
     return found or said.sentence
 
 
-def _around(life: Life, store: Store, said: _Said) -> str | None:
+def around(life: Life, store: Store) -> str | None:
+    """What of the groups and deadlines around a task is cancelled, if that is known."""
+    return _around(life, store, _Unsaid())
+
+
+def _around(life: Life, store: Store, said: _Said | _Unsaid) -> str | None:
     """The first cause among the groups and deadlines around the task."""
     seen = 0
     while life.block is not None and seen < 100:
@@ -96,6 +101,12 @@ def _around(life: Life, store: Store, said: _Said) -> str | None:
             return None
         life = Life(*above)
     return None
+
+
+class _Unsaid:
+    """Of a cancellation that nobody has at hand."""
+
+    may_be_group = may_be_deadline = True
 
 
 class _Said:

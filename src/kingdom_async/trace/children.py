@@ -201,7 +201,7 @@ def _driven(
             account.steps += 1
             append((start, end, serial))
             if held > long_step:
-                recorder.stepped_long(serial, held)
+                recorder.stepped_long(serial, held, driven_coroutine)
         try:
             value = yield waits_for
             resume = send

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 from outcome import Error
@@ -24,8 +24,11 @@ from .loops import CORE, NativeTask
 from .recording import Recording
 from .records import now
 from .rows import IDENT, SERIAL, Account
+from .stacks import innermost
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from trio._core._run import CancelStatus
 
     from .recorder import Recorder
@@ -47,8 +50,8 @@ class TrioLoop:
         self._token = trio.lowlevel.current_trio_token()
         self.run: int = id(self._token)
         self.current_task: Callable[[], object] = trio.lowlevel.current_task
-        #: By ``id``: tasks that a cancellation was delivered to.
-        self.cancelled: set[int] = set()
+        #: By ``id``: tasks that a cancellation was delivered to, and where they were.
+        self.cancelled: dict[int, tuple[CodeType, int] | None] = {}
 
     def identify(self) -> int:
         try:
@@ -78,6 +81,9 @@ class TrioLoop:
             self.identify() in self.cancelled
             and trio.lowlevel.current_task()._cancel_status.effectively_cancelled
         )
+
+    def where_cancelled(self) -> tuple[CodeType, int] | None:
+        return self.cancelled.get(self.identify())
 
     def is_current(self) -> bool:
         try:
@@ -125,6 +131,13 @@ class _Watching(trio.abc.Instrument):
     _recorder: Recorder
     _loop: TrioLoop
 
+    def after_run(self) -> None:
+        """The run is over; trio calls this."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep no task alive; there is none without steps."""
+
     def _watch_lives(self) -> None:
         """Note each task as it is spawned, and as it exits."""
         recorder, loop = self._recorder, self._loop
@@ -147,7 +160,7 @@ class _Watching(trio.abc.Instrument):
             if id(task) in serials:  # else it was ours, and has said so
                 end(serials[id(task)], id(task), "unknown")
             if loop.cancelled:
-                loop.cancelled.discard(id(task))
+                loop.cancelled.pop(id(task), None)
 
         # As attributes they cost less than as methods.
         vars(self).update(task_spawned=task_spawned, task_exited=task_exited)
@@ -165,11 +178,12 @@ class _Watching(trio.abc.Instrument):
         get_account, append = recorder.store.accounts.get, recorder.store.steps.append
         long_step = recorder.thresholds.long_step
         current: Account | None = None
+        holder: Task | None = None
         begun = 0.0
 
         # Written out, since this is paid for at each step of each task.
         def before_task_step(task: Task) -> None:
-            nonlocal current, begun
+            nonlocal current, holder, begun
             at = now()
             if current is not None:
                 held = at - begun
@@ -177,14 +191,15 @@ class _Watching(trio.abc.Instrument):
                 current.steps += 1
                 append((begun, at, current.serial))
                 if held > long_step:
-                    recorder.stepped_long(current.serial, held)
+                    recorder.stepped_long(current.serial, held, holder)
             current = get_account(id(task))
+            holder = task
             begun = at
             if _CAN_SEE_CANCELS and type(task._next_send) is Error:
                 _look_for_cancel(task, cancelled)
 
         def before_io_wait(timeout: float) -> None:
-            nonlocal current
+            nonlocal current, holder
             if timeout > 0 and current is not None:  # else the next step begins at once
                 at = now()
                 held = at - begun
@@ -192,10 +207,15 @@ class _Watching(trio.abc.Instrument):
                 current.steps += 1
                 append((begun, at, current.serial))
                 if held > long_step:
-                    recorder.stepped_long(current.serial, held)
-                current = None
+                    recorder.stepped_long(current.serial, held, holder)
+                current = holder = None
+
+        def let_go() -> None:
+            nonlocal current, holder
+            current = holder = None
 
         vars(self).update(before_task_step=before_task_step, before_io_wait=before_io_wait)
+        self._let_go = let_go  # type: ignore[method-assign]
 
 
 _LIFE = ("task_spawned", "task_exited")
@@ -248,6 +268,7 @@ class LifecycleInstrument(_Watching):
 
     def after_run(self) -> None:
         """The run is over; trio calls this."""
+        super().after_run()
         guarded(self.recording.stop)()
 
     @guarded
@@ -292,15 +313,16 @@ def watch(recorder: Recorder, loop: TrioLoop) -> Callable[[], None]:
     def end() -> None:
         with suppress(KeyError, RuntimeError):  # dropped by trio, or the run is over
             trio.lowlevel.remove_instrument(instrument)
+        instrument._let_go()
 
     return end
 
 
-def _look_for_cancel(task: Task, cancelled: set[int]) -> None:
+def _look_for_cancel(task: Task, cancelled: dict[int, Any]) -> None:
     if isinstance(getattr(task._next_send, "error", None), trio.Cancelled):
         with suppress(AttributeError):  # of another trio
             if _comes_from_outside(task):
-                cancelled.add(id(task))
+                cancelled[id(task)] = innermost(task.coro)
 
 
 def _comes_from_outside(task: Task) -> bool:

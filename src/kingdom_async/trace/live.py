@@ -51,6 +51,8 @@ class LiveTask:
     block: int
     #: The line that spawned it, or None.
     place: str | None
+    #: True if the core did not start it, or did so before the recording began; False where
+    #: nothing is recorded.
     foreign: bool
     #: Where it is: the lines of its await stack that are not a library's, outermost first.
     stack: tuple[Line, ...]
@@ -58,6 +60,10 @@ class LiveTask:
     item: str | None
     #: Its spans that are open: calls that run elsewhere, named blocks.
     spans: tuple[Span, ...]
+    #: True if it was there when the recording began, whoever started it.
+    early: bool = False
+    #: Seconds since it last held the loop; None where its last step is not kept.
+    idle: float | None = None
 
     @property
     def waits(self) -> Line | None:
@@ -69,12 +75,16 @@ def look(loop: Loop, recorder: Recorder | None = None) -> list[LiveTask]:
     """Every live task of *loop*, with what *recorder* knows of it."""
     natives = {task.ident: task for task in tasks_of(loop)}
     if recorder is None:
-        return [_unrecorded(loop, task) for task in natives.values() if not task.internal]
+        return [
+            _unrecorded(loop, task, foreign=False)
+            for task in natives.values()
+            if not task.internal
+        ]
     known = dict(copied(recorder.store.serials.items()))
     return [
         *_recorded(loop, recorder, natives, known),
         *(
-            _unrecorded(loop, task)
+            _unrecorded(loop, task, foreign=True)
             for task in natives.values()
             if not task.internal
             and task.ident not in known
@@ -90,6 +100,7 @@ def _recorded(
     store, at = recorder.store, now()
     idents = {serial: ident for ident, serial in known.items()}
     blocks: dict[int, int] = {}
+    held = {serial: end for _, end, serial in copied(store.steps)}
     open_spans: dict[int | None, list[Span]] = {}
     for span in copied(store.open_spans.values()):
         open_spans.setdefault(span.task, []).append(span)
@@ -125,10 +136,12 @@ def _recorded(
             stack=tuple(lines(stack)),
             item=_item(stack),
             spans=tuple(open_spans.get(serial, ())),
+            early=life.foreign and life.spawned is None and life.started is None,
+            idle=max(0.0, at - held[serial]) if serial in held else None,
         )
 
 
-def _unrecorded(loop: Loop, task: NativeTask) -> LiveTask:
+def _unrecorded(loop: Loop, task: NativeTask, *, foreign: bool) -> LiveTask:
     stack = _stack(loop, task)
     return LiveTask(
         ident=task.ident,
@@ -142,7 +155,7 @@ def _unrecorded(loop: Loop, task: NativeTask) -> LiveTask:
         group=None,
         block=0,
         place=None,
-        foreign=True,
+        foreign=foreign,
         stack=tuple(lines(stack)),
         item=_item(stack),
         spans=(),

@@ -89,10 +89,13 @@ class LintLog:
             self._lately[kind, place] = _Lately(at)
             return True
 
-    def log(self, lint: Lint, task_name: str | None, key: object) -> None:
+    def log(
+        self, lint: Lint, task_name: str | None, key: object, where: str | None = None
+    ) -> None:
         """Log the first one."""
         with self._changing:
-            self._lately[lint.kind, key].place = lint.place
+            first = self._lately[lint.kind, key]
+            first.place, first.where = lint.place, where
         log_lint(lint, task_name)
 
     def count(
@@ -127,7 +130,7 @@ class LintLog:
                 found = self._lately.pop(key, None)
                 if found is None or not found.count:
                     continue
-                self._lately[key] = _Lately(at, found.place)
+                self._lately[key] = _Lately(at, found.place, found.where)
             name = found.name if found.has_one_name else None
             log_lint(Lint(key[0], None, found.place, found.sentence(key[0]), at), name)
 
@@ -135,9 +138,13 @@ class LintLog:
 class _Lately:
     """The lints of a rule and a place since one of them was logged."""
 
-    def __init__(self, since: float, place: str | None = None) -> None:
+    def __init__(
+        self, since: float, place: str | None = None, where: str | None = None
+    ) -> None:
         self.since = since
         self.place = place
+        #: What the sentence says of the place.
+        self.where = where
         self.count = 0
         self.most = 0.0
         self.what = ""
@@ -152,7 +159,7 @@ class _Lately:
 
     def sentence(self, kind: str) -> str:
         """One sentence for all of them."""
-        where = self.place or "at various places"
+        where = self.where or self.place or "at various places"
         if self.name is None:
             more = "" if self.count == 1 else f" (and {self.count - 1} more like it)"
             return f"{self.what}{more}"

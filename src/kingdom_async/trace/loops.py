@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import ref
 
-import anyio
-
 if TYPE_CHECKING:
+    from types import CodeType
+
     from .records import Outcome
 
 #: How the names of the tasks begin that a task group of ours starts for its own ends.
@@ -83,6 +82,10 @@ class Loop(Protocol):
         """True if the task that calls was cancelled, and nobody has taken note of it."""
         ...
 
+    def where_cancelled(self) -> tuple[CodeType, int] | None:
+        """Where that task was when it was cancelled, if the loop tells; code, instruction."""
+        ...
+
     def runs(self) -> bool:
         """True until the loop has ended; from any thread."""
         ...
@@ -140,27 +143,23 @@ class AsyncioLoop:
         return 0 if task is None else id(task)
 
     def tasks(self) -> list[NativeTask]:
-        parents = self._parents()
+        states = _states()
         return [
-            described(task, parents.get(id(task), 0)) for task in asyncio.all_tasks(self.native)
+            described(task, getattr(states.get(task), "parent_id", None) or 0)
+            for task in asyncio.all_tasks(self.native)
         ]
 
     def described(self, native: asyncio.Task[Any]) -> NativeTask:
         return described(native)
-
-    def _parents(self) -> dict[int, int]:
-        """Who holds the group of whom; asyncio does not know, anyio does, and only in here."""
-        if get_ident() != self.thread:
-            return {}
-        with suppress(Exception):  # in a callback anyio does not answer
-            return {task.id: task.parent_id or 0 for task in anyio.get_running_tasks()}
-        return {}
 
     def call(self, func: Callable[[], object]) -> None:
         self.native.call_soon_threadsafe(func)
 
     def has_swallowed(self) -> bool:
         return _is_cancelling()
+
+    def where_cancelled(self) -> tuple[CodeType, int] | None:
+        return None
 
     def runs(self) -> bool:
         return self.native.is_running()
@@ -205,6 +204,15 @@ def _is_guest_here() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _states() -> Mapping[asyncio.Task[Any], Any]:
+    """What anyio notes of each task: who holds its group, which asyncio does not know.
+
+    Not by `anyio.get_running_tasks`, which answers within a task only.
+    """
+    module = sys.modules.get("anyio._backends._asyncio")
+    return getattr(module, "_task_states", {})
 
 
 def tasks_of(loop: Loop) -> list[NativeTask]:

@@ -10,13 +10,13 @@ import sys
 from asyncio import CancelledError
 from collections.abc import Callable
 from threading import get_ident
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import get_cancelled_exc_class
 
 from .._failures import without
 from .._given import close_unstarted
-from .causes import Deadline, cause_of
+from .causes import Deadline, around, cause_of
 from .children import Child, Wrapped, make_child, make_wrapped
 from .guard import guarded
 from .places import outside
@@ -34,6 +34,7 @@ from .rows import (
     Life,
     Row,
 )
+from .stacks import Line, innermost, is_library, line_of
 from .store import Store, copied
 from .strangers import Strangers
 
@@ -151,7 +152,13 @@ class Recorder:
     @guarded
     def swallowed(self, serial: int) -> None:
         """A task ends well that a cancellation was delivered to."""
-        self.suspect("swallowed-cancellation", serial, "was cancelled, and ended as if not")
+        life = self.store.life_of(serial)
+        cause = None if life is None else around(life, self.store)
+        place = self.loop.where_cancelled()
+        by = "" if cause is None else f" by {cause}"
+        at = "" if place is None else f" at {line_of(*place)}"
+        what = f"was cancelled{by}{at}, and ended as if not"
+        self.suspect("swallowed-cancellation", serial, what)
 
     @guarded
     def succeeded(self, serial: int, task: int) -> None:
@@ -193,18 +200,33 @@ class Recorder:
     # --- steps -------------------------------------------------------------------------
 
     @guarded
-    def step(self, start: float, end: float, account: Account) -> None:
+    def step(self, start: float, end: float, account: Account, task: object) -> None:
         """A task held the loop from *start* to *end*."""
         account.busy += end - start
         account.steps += 1
         self.store.steps.append((start, end, account.serial))
         if end - start > self.thresholds.long_step:
-            self.stepped_long(account.serial, end - start)
+            self.stepped_long(account.serial, end - start, task)
 
     @guarded
-    def stepped_long(self, serial: int | None, held: float) -> None:
-        """A task held the loop for long."""
-        self.suspect("long-step", serial, f"held the loop for {held:.3g} s", amount=held)
+    def stepped_long(self, serial: int | None, held: float, task: object) -> None:
+        """A task, or a coroutine in its place, held the loop for long, and has let go of it.
+
+        Which line did is not known any more; but the one that it has come to is.
+        """
+        coro = coro_of(task)
+        found, what = innermost(coro), f"held the loop for {held:.3g} s"
+        if found is not None:
+            line = line_of(*found)
+            what += f", then came to: {line.source}" if line.source else ""
+            self.suspect("long-step", serial, what, str(line), held, f"now at {line}")
+            return
+        code = getattr(coro, "cr_code", None)
+        if code is None or is_library(code.co_filename):
+            self.suspect("long-step", serial, what, amount=held)
+        else:  # it has ended
+            place = str(Line(code.co_filename, code.co_firstlineno, code.co_name))
+            self.suspect("long-step", serial, what, place, held, f"of {place}")
 
     @guarded
     def callback_step(self, start: float, end: float, owner: object) -> None:
@@ -261,9 +283,13 @@ class Recorder:
     @guarded
     def overran(self, task: int, deadline: Deadline, late: float) -> None:
         """A block was left *late* seconds after its deadline."""
-        serial = self.store.serials.get(task)
+        if task not in self.store.serials:
+            self.strangers.meet_current()
+        serial, place = self.store.serials.get(task), deadline.place
         what = f"left a block {late:.3g} s after its {deadline}"
-        self.suspect("deadline-overrun", serial, what, deadline.place, late)
+        if serial is None:
+            what = f"a task{'' if place is None else f' ({place})'} {what}"
+        self.suspect("deadline-overrun", serial, what, place, late)
 
     @guarded
     def lost(self) -> None:
@@ -275,6 +301,12 @@ class Recorder:
 
 def _is_time(begun: object) -> bool:
     return isinstance(begun, float)
+
+
+def coro_of(task: Any) -> object:
+    """What a task runs, of whichever loop; a coroutine is that itself."""
+    get = getattr(task, "get_coro", None)
+    return getattr(task, "coro", task) if get is None else get()
 
 
 def is_cancellation(error: BaseException) -> bool:

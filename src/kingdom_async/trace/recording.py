@@ -200,6 +200,7 @@ class Recording:
         what: str,
         place: str | None = None,
         amount: float = 0.0,
+        where: str | None = None,
     ) -> None:
         """Note that something looks wrong; *what* goes on from the name of the task.
 
@@ -209,6 +210,8 @@ class Recording:
             what: What is wrong.
             place: Where; default, where the task was spawned.
             amount: How much of what the rule measures.
+            where: What the sentence says of *place*; default, the line as it is, or that the
+                task was spawned there.
         """
         if not self.is_on:
             return
@@ -225,11 +228,13 @@ class Recording:
             return
         message = what
         if life is not None:
-            place = place or life.place
-            message = f"task {name!r} ({place or 'unknown place'}) {what}"
+            if place is None and life.place is not None:
+                place, where = life.place, f"spawned at {life.place}"
+            where = where or place
+            message = f"task {name!r} ({where}) {what}" if where else f"task {name!r} {what}"
         lint = Lint(kind, serial, place, message, at)
         if is_logged:
-            guarded(self.lint_log.log)(lint, name, key)
+            guarded(self.lint_log.log)(lint, name, key, where)
         if not is_counted:
             self._store.add_lint(lint)
             for tell in self.when_linted:

@@ -115,6 +115,15 @@ def lines(stack: list[FrameType]) -> list[Line]:
     return [_line(frame) for frame in own or core[:1] or stack[-1:]]
 
 
+def innermost(awaitable: object) -> tuple[CodeType, int] | None:
+    """The deepest line that is not a library's, as code and instruction; None without one."""
+    for holder, code in reversed(links(awaitable)):
+        frame = None if is_library(code.co_filename) else _frame(holder)
+        if frame is not None:
+            return code, frame.f_lasti
+    return None
+
+
 def running(thread: int, below: CodeType | None = None) -> list[FrameType]:
     """The frames that a thread is in, outermost first; from *below* on if that is there."""
     frame = sys._current_frames().get(thread)

@@ -40,4 +40,5 @@ class Suspect(Protocol):
         what: str,
         place: str | None = None,
         amount: float = 0.0,
+        where: str | None = None,
     ) -> None: ...

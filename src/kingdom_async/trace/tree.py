@@ -30,8 +30,8 @@ def tree() -> str:
     """The living program as a task tree: state, age, busy time, and where each task waits.
 
     While a recording is on, groups, ages and calls that run elsewhere are known; without one
-    there are the tasks and their lines. To be called where a loop runs, or while one is
-    recorded.
+    there are the tasks, who is inside whose group, and their lines. To be called where a loop
+    runs, or while one is recorded.
 
     Raises:
         RuntimeError: If no loop runs in this thread, and none is recorded.
@@ -127,10 +127,10 @@ _LAST, _NOT_LAST = ("└─ ", "   "), ("├─ ", "│  ")
 
 def describe(task: LiveTask) -> str:
     """One line: name, item in hand, state, age, busy time, and where it is."""
-    parts = [cut(task.name) + (" (foreign)" if task.foreign else "")]
+    parts = [cut(task.name) + _origin(task)]
     if task.item is not None:
         parts.append(f"item {cut(task.item)}")
-    parts.append(task.state if task.age is None else f"{task.state} {task.age:.1f} s")
+    parts.extend(_times(task))
     if task.steps:
         many = "step" if task.steps == 1 else "steps"
         parts.append(f"busy {task.busy * 1e3:.3g} ms in {task.steps} {many}")
@@ -139,6 +139,20 @@ def describe(task: LiveTask) -> str:
     elif task.waits is not None:
         parts.append(f"{task.waits}: {cut(task.waits.source)}".rstrip(": "))
     return " · ".join(parts)
+
+
+def _origin(task: LiveTask) -> str:
+    if not task.foreign:
+        return ""
+    return " (from before the recording)" if task.early else " (foreign)"
+
+
+def _times(task: LiveTask) -> Iterator[str]:
+    """What it does and for how long, and how old it is."""
+    waits = task.state == "waiting" and task.idle is not None
+    yield f"{task.state} for {task.idle:.1f} s" if waits else task.state
+    if task.age is not None:
+        yield f"{'at least ' * task.early}{task.age:.1f} s old"
 
 
 def cut(text: str) -> str:
