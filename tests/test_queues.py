@@ -101,6 +101,26 @@ async def test_items_come_out_in_the_order_they_went_in() -> None:
     assert taken == list(range(300))
 
 
+async def test_hundreds_of_getters_share_fewer_items() -> None:
+    """Each item is for one of them; the others go on waiting."""
+    queue = ka.Queue[int](math.inf)
+    taken: list[int] = []
+
+    async def take() -> None:
+        taken.append(await queue.get())
+
+    async with anyio.create_task_group() as group:
+        for _ in range(400):
+            group.start_soon(take)
+        await settle()
+        for number in range(300):
+            queue.put_nowait(number)
+        await settle()
+        assert sorted(taken) == [*range(300)]
+        assert queue.statistics().getters == 100
+        group.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("maxsize", [1, 2, 50, math.inf])
 async def test_many_producers_and_consumers(maxsize: float) -> None:
     """Every item comes out once, in its producer's order, and the bound holds throughout."""
