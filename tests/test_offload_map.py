@@ -571,3 +571,7 @@ async def test_what_processes_cannot_take_gets_a_sentence() -> None:
         str(caught.value),
     )
     assert caught.value.__notes__ == ["while mapping items 0 to 1"]
+    with pytest.raises(ka.OffloadError) as caught:
+        items = [1, 2, 3, lambda: None]
+        await ka.offload_map(repr, items, to="process", limit=1, chunksize=2)
+    assert caught.value.__notes__ == ["while mapping items 2 to 3"]
