@@ -315,6 +315,13 @@ async def test_the_filter_takes_the_selection_along() -> None:
         assert said(app, "story").startswith("task-7 ")
 
 
+def test_few_samples_are_called_few() -> None:
+    """One quick answer says little of a loop."""
+    answer = {**Made([]).status, "tasks": 0, "matching": 0, "rows": []}
+    assert " 400 µs ▃ 1 sample   recorded" in texts.status(answer, [0.0004]).plain
+    assert "sample" not in texts.status(answer, [0.0004] * 5).plain
+
+
 async def test_pauses() -> None:
     """Nothing is asked until it goes on."""
     made = Made([a_row(1)])

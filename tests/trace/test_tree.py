@@ -161,7 +161,7 @@ async def test_without_a_recording() -> None:
         group.cancel()
     head, *lines = text.splitlines()
     assert head.endswith(" · nothing is recorded")
-    assert lines[-1].endswith("during a recording: KINGDOM_ASYNC_TRACE=life)")
+    assert lines[-1].endswith("record from the start: KINGDOM_ASYNC_TRACE=life)")
     assert any("waiter · waiting · test_tree.py:" in line for line in lines)
 
 

@@ -44,6 +44,8 @@ _NONE = "—"
 _BLOCKS = "▁▂▃▄▅▆▇█"
 #: The classes of a histogram of steps, as the other process counts them.
 _CLASSES = ("< 10 µs", "< 100 µs", "< 1 ms", "< 10 ms", "< 100 ms", "< 1 s", "longer")
+#: Fewer answers than these say little of a loop's lag.
+_FEW = 5
 #: From here on a loop's lag is bad, and very bad.
 _LAG, _LONG_LAG = 0.02, 0.1
 
@@ -133,6 +135,8 @@ def status(answer: Answer, lags: Sequence[float]) -> Text:
         text.append(f"{seconds(lag)} ", style=_lag_style(lag))
     for value in lags:
         text.append(_block(value), style=_lag_style(value))
+    if len(lags) < _FEW:
+        text.append(f" {len(lags)} sample{'' if len(lags) == 1 else 's'}", style="dim")
     if answer["level"] is None:
         text.append("   nothing is recorded; r begins", style="yellow")
         return text

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 _WIDEST = 100
 #: The last line of a tree without a recording.
-_HINT = (
-    "(groups and ages are known of what starts during a recording: KINGDOM_ASYNC_TRACE=life)"
-)
+_HINT = "(for ages and groups, record from the start: KINGDOM_ASYNC_TRACE=life)"
 
 
 def tree() -> str:
