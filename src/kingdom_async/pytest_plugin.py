@@ -63,7 +63,7 @@ class Plugin:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._guard = Guard()
+        self._guard = Guard(self._stop_capturing)
         self._between = Between()
         self.run: Around | None = None
         self._stop: Callable[[], None] | None = None
@@ -75,6 +75,12 @@ class Plugin:
     def pytest_unconfigure(self) -> None:
         if self._stop is not None:
             self._stop()
+
+    def _stop_capturing(self) -> None:
+        """What is printed from here on is seen, even if the process ends at once."""
+        capture: Any = self._config.pluginmanager.get_plugin("capturemanager")
+        if capture is not None:
+            capture.suspend()
 
     def select(self, items: list[pytest.Item]) -> None:
         """Leave out what is not asked for, and what there is not."""

@@ -133,3 +133,59 @@ def test_what_the_tools_find_is_told_without_their_own_lines(pytester: pytest.Py
     for other in ("contextlib.py", "_asyncio.py:2", "base_events.py", "outcome"):
         assert f"{other}: in " not in shown
         assert f"{other}:1" not in shown
+
+
+_NEVER = """
+    from kingdom_async.testing import guard
+    guard._STEP, guard._TRIES = 0.2, 2
+
+    def test_never_ends():
+        while True:
+            try:
+                __import__("time").sleep(60)
+            except BaseException:
+                pass
+"""
+
+
+def test_the_last_words_are_seen(pytester: pytest.Pytester) -> None:
+    """Where nothing ends a test the process ends, and says so past pytest's capturing."""
+    result = _run(pytester, "", _NEVER, "-p", "no:asyncio", "--kingdom-timeout=0.5")
+    assert result.ret == 70
+    result.stderr.fnmatch_lines(
+        [
+            "test_never_ends has not ended after 0.5 s of real time (kingdom_timeout); it is *",
+            "Nothing ends it, so this process ends.",
+        ]
+    )
+
+
+_FOR_EVER = """
+    from kingdom_async.testing import guard
+    guard._STEP = 0.3
+
+    async def for_ever():
+        async with ka.TaskGroup() as group:
+            group.start_soon(ka.sleep_forever)
+            while True:
+                await ka.checkpoint()
+
+    def test_explored(every_backend, explore):
+        explore(for_ever)
+
+    def test_run(every_backend):
+        anyio.run(for_ever, backend=every_backend[0], backend_options=every_backend[1])
+
+    async def test_after():
+        await ka.checkpoint()
+"""
+
+
+def test_an_ordinary_test_whose_loops_do_not_end(pytester: pytest.Pytester) -> None:
+    """It fails on each backend, and the others go on; uvloop swallowed what was to end it."""
+    options = ("-p", "no:asyncio", "--kingdom-timeout=1")
+    result = _run(pytester, "anyio_mode = auto", _FOR_EVER, *options)
+    result.assert_outcomes(failed=2 * _BACKENDS, passed=_BACKENDS)
+    shown = result.stdout.str()
+    assert shown.count("TookTooLong: ") >= 2 * _BACKENDS
+    assert "Exception ignored" not in shown + result.stderr.str()

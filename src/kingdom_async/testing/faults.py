@@ -16,6 +16,7 @@ import sniffio
 from .._arguments import name_of, refuse_async_generator, shown
 from .._backend import choose_backend
 from . import _internals_faults, _internals_leaks
+from .guard import between_runs
 from .held import refuse_unwatchable
 from .injection import MODES, Injector, Mode, Plan
 from .one_run import Body, Clock, NotAsync, Run, Settings, chain_of, run_once
@@ -92,6 +93,7 @@ def cancel_everywhere(
     Example:
         >>> cancel_everywhere(transfer, check=nothing_lost).raise_if_failed()
     """
+    __tracebackhide__ = True
     name = _checked(body, backend, watch, mode, task)
     _internals_faults.check(name)
     _internals_leaks.check()
@@ -105,8 +107,10 @@ def cancel_everywhere(
             stack.enter_context(block)
         runs.count()
         for point in range(1, runs.report.points + 1) if only is None else (only,):
+            between_runs()
             if not runs.strike(point):
                 break
+        between_runs()
     return runs.finished_report()
 
 

@@ -19,11 +19,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._failures import without
 from ._internals_faults import open_all_shields
 from .idle import tree_text
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..trace.loops import Loop
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
 
 #: Real seconds from one means to the next.
 _STEP = 1.0
@@ -37,9 +43,11 @@ class TookTooLong(Exception):
     """A test did not end in real time."""
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """The main thread was interrupted; no test is to take it for an error of its own.
 
+    It is such an interrupt because event loops pass on no other error that comes up between
+    two steps: uvloop and asyncio would log it, and go on.
     From inside of a loop it makes anyio's test runner give up the task that runs tests.
     """
 
@@ -56,6 +64,10 @@ class Phase:
         #: What was said when the time was up.
         self.said: str | None = None
         self.is_over = False
+        #: trio was asked to interrupt its main task, and says so in words of its own.
+        self.is_trios = False
+        #: A tool runs in it that makes many runs, and asks between two of them.
+        self.asks = False
 
     def enters(self, loop: Loop, cancel: Callable[[], None] | None) -> None:
         """It runs in *loop* from here on."""
@@ -70,6 +82,21 @@ class Phase:
             with suppress(Exception):  # which would end a run of trio's
                 means()
 
+    def interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """In the main thread, wherever that is."""
+        if self.is_over or self.said is None:
+            return
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler) and _is_in_trio() and handler is not signal.default_int_handler:
+            self.is_trios = True
+            handler(signal.SIGINT, frame)  # an error raised right there would break the run
+        else:
+            raise Interrupted(self.said)
+
+    def was_interrupted(self, error: BaseException) -> bool:
+        kind = KeyboardInterrupt if self.is_trios else Interrupted
+        return without(kind, error) is not error
+
     def describe(self, thread: int) -> str:
         if self.loop is not None:
             where = tree_text(self.loop)
@@ -81,10 +108,46 @@ class Phase:
         )
 
 
-class Guard:
-    """Watches over one phase after another, with one thread of its own."""
+#: What is under way, by the thread.
+_phases: dict[int, Phase] = {}
 
-    def __init__(self) -> None:
+
+def between_runs() -> None:
+    """Called by a tool that makes many runs, while no loop is open that could be left behind.
+
+    Raises:
+        TookTooLong: If the time of the test is up.
+    """
+    __tracebackhide__ = True
+    phase = _phases.get(threading.get_ident())
+    if phase is None:
+        return
+    phase.asks = True
+    if phase.said is not None:
+        raise TookTooLong(phase.said)
+
+
+def _is_in_trio() -> bool:
+    """Whether trio's own code is interrupted, which trusts that nothing is raised in it."""
+    lowlevel: Any = sys.modules.get("trio.lowlevel")
+    if lowlevel is None:
+        return False
+    try:
+        lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return bool(lowlevel.currently_ki_protected())
+
+
+class Guard:
+    """Watches over one phase after another, with one thread of its own.
+
+    Args:
+        before_the_end: Called before the last words of the process.
+    """
+
+    def __init__(self, before_the_end: Callable[[], object] = bool) -> None:
+        self._before_the_end = before_the_end
         self._changed = threading.Condition()
         self._phase: Phase | None = None
         self._thread: threading.Thread | None = None
@@ -101,13 +164,17 @@ class Guard:
         phase = Phase(what, seconds)
         self._watched = threading.get_ident()
         before = self._take_signal(phase)
+        _phases[self._watched] = phase
         self._tell(phase)
         try:
             yield phase
-        except Interrupted as error:
+        except (KeyboardInterrupt, BaseExceptionGroup) as error:
+            if not phase.was_interrupted(error):
+                raise
             raise TookTooLong(phase.said) from error
         finally:
             phase.is_over = True
+            del _phases[self._watched]
             self._tell(None)
             if before is not None:
                 signal.signal(signal.SIGALRM, before)
@@ -128,12 +195,7 @@ class Guard:
             return None
         if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
             return None  # another plugin's, such as pytest-timeout
-
-        def interrupt(signum: int, frame: object) -> None:
-            if not phase.is_over and phase.said is not None:
-                raise Interrupted(phase.said)
-
-        return signal.signal(signal.SIGALRM, interrupt)
+        return signal.signal(signal.SIGALRM, phase.interrupt)
 
     def _watch(self) -> None:
         while True:
@@ -163,6 +225,8 @@ class Guard:
                     loop.call(partial(phase.try_to_end, means))
                 if self._is_over_soon(phase):
                     return
+        if phase.asks and self._is_over_soon(phase):
+            return
         if os.name == "posix" and signal.getsignal(signal.SIGALRM) not in (
             signal.SIG_DFL,
             None,
@@ -174,6 +238,8 @@ class Guard:
                     return
         if self._is_over_soon(phase):
             return
+        with suppress(Exception):
+            self._before_the_end()
         stderr = sys.__stderr__ or sys.stderr
         print(
             f"\n{phase.said}\nNothing ends it, so this process ends.", file=stderr, flush=True

@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from .._arguments import name_of, shown
 from .._backend import anyio_backend
+from .._failures import without
 from ..trace.hub import hub
 from ..trace.tree import tree_of
 from . import _internals_faults
@@ -53,6 +54,8 @@ _NO_LEAK = (
 )
 
 
+#: Somebody wants all to end, and it is not the body.
+_INTERRUPTS = (KeyboardInterrupt, SystemExit)
 #: Of the loop, in which a task that is over may come to its end.
 _TURNS = 20
 
@@ -186,6 +189,8 @@ class _Program:
         except native:  # Task.cancel() called by us: no scope stops it
             _take_back()
         except (Exception, BaseExceptionGroup, Abandoned) as error:
+            if any(without(kind, error) is not error for kind in _INTERRUPTS):
+                raise
             self._ended_with(error)
 
     async def _whole_body(self, scope: CancelScope) -> None:

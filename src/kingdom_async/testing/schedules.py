@@ -22,6 +22,7 @@ from ..trace.here import current_loop
 from ..trace.stacks import Line, is_library
 from . import _internals_faults, _internals_schedules
 from .clock import virtual_backend
+from .guard import between_runs
 from .idle import Deadlock, Idle, tree_text
 from .orders import Order, Scheduled, Seed, order_of
 from .patience import Watchdog
@@ -75,6 +76,7 @@ def explore(
     Example:
         >>> explore(transfer, seeds=1000, check=nothing_lost).raise_if_failed()
     """
+    __tracebackhide__ = True
     name = _checked(body, backend)
     wanted = (
         [*range(seeds)] if isinstance(seeds, int) else [_checked_seed(seed) for seed in seeds]
@@ -86,8 +88,10 @@ def explore(
         stack.enter_context(_random_kept())
         runs.report.points = len(wanted)
         for seed in wanted:
+            between_runs()
             if not runs.run(seed):
                 break
+        between_runs()
     return runs.report
 
 

@@ -1,0 +1,67 @@
+"""Real time for a test that starts loops of its own, one after another or one for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kingdom_async as ka
+from kingdom_async.testing import cancel_everywhere, explore, guard
+from support.backends import REAL, chosen
+
+_ONE = guard.Guard()
+
+
+@pytest.fixture(params=chosen(REAL))
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_STEP", 0.1)
+
+
+async def _short() -> None:
+    for _ in range(5):
+        await ka.checkpoint()
+
+
+async def _for_ever() -> None:
+    while True:
+        await ka.checkpoint()
+
+
+def _many(backend: str) -> None:
+    explore(_short, seeds=10**6, backend=backend)
+
+
+def _one(backend: str) -> None:
+    explore(_for_ever, seeds=1, backend=backend)
+
+
+def _count(backend: str) -> None:
+    cancel_everywhere(_for_ever, backend=backend, clock="real")
+
+
+def _in_a_group(backend: str) -> None:
+    async def body() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(_for_ever)
+            group.start_soon(_for_ever)
+
+    cancel_everywhere(body, backend=backend)
+
+
+@pytest.mark.parametrize("tool", [_many, _one, _count, _in_a_group])
+def test_the_tools_end_when_the_time_is_up(backend: str, tool: Callable[[str], Any]) -> None:
+    """Between two runs where they are many, in the midst of one that never ends.
+
+    An error that is no KeyboardInterrupt was logged by uvloop, and the process ended.
+    """
+    told = pytest.raises(guard.TookTooLong, match="the call has not ended after")
+    with told, _ONE.phase("the call", 0.1):
+        tool(backend)
