@@ -68,9 +68,14 @@ def fixtures_used(item: pytest.Item) -> set[str]:
 
 def backend_of(item: pytest.Item) -> Backend | None:
     """The parameter of `every_backend` with which *item* runs, whatever it is called there."""
+    return next(iter(backends_of(item)), None)
+
+
+def backends_of(item: pytest.Item) -> set[Backend]:
+    """Two where a test has both `every_backend` and a fixture of another name that is it."""
     callspec: Any = getattr(item, "callspec", None)
     params = callspec.params.values() if callspec is not None else ()
-    return next((param for param in params if isinstance(param, Backend)), None)
+    return {param for param in params if isinstance(param, Backend)}
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
@@ -101,16 +106,18 @@ def kingdom_seed(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture
-def cancel_everywhere(request: pytest.FixtureRequest) -> Callable[..., Report]:
-    """`testing.cancel_everywhere` on the backend of this test; raises what it finds."""
+def cancel_everywhere(
+    request: pytest.FixtureRequest, every_backend: object
+) -> Callable[..., Report]:
+    """`testing.cancel_everywhere` on every backend; raises what it finds."""
     from kingdom_async.pytest_plugin import on_backend_of
 
     return on_backend_of(request, "cancel_everywhere")
 
 
 @pytest.fixture
-def explore(request: pytest.FixtureRequest) -> Callable[..., Report]:
-    """`testing.explore` on the backend of this test; raises what it finds."""
+def explore(request: pytest.FixtureRequest, every_backend: object) -> Callable[..., Report]:
+    """`testing.explore` on every backend; raises what it finds."""
     from kingdom_async.pytest_plugin import on_backend_of
 
     return on_backend_of(request, "explore")

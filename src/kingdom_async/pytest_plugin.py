@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from kingdom_async_pytest import backend_of, every_backend, fixtures_used, setting
+from kingdom_async_pytest import backend_of, backends_of, every_backend, fixtures_used, setting
 
 from .testing._internals import need
 from .testing._internals_pytest import RUNNERS, choose_for_new_runners, end_with_backend
@@ -84,6 +84,8 @@ class Plugin:
 
     def select(self, items: list[pytest.Item]) -> None:
         """Leave out what is not asked for, and what there is not."""
+        # Not deselected: a test has one backend, whatever many names that is asked for by.
+        items[:] = [item for item in items if len(backends_of(item)) < 2]
         out = [item for item in items if not self._is_asked_for(item)]
         if out:
             self._config.hook.pytest_deselected(items=out)

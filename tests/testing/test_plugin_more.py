@@ -189,3 +189,30 @@ def test_an_ordinary_test_whose_loops_do_not_end(pytester: pytest.Pytester) -> N
     shown = result.stdout.str()
     assert shown.count("TookTooLong: ") >= 2 * _BACKENDS
     assert "Exception ignored" not in shown + result.stderr.str()
+
+
+_BY_NAME = """
+    async def test_by_name(every_backend):
+        assert ka.current_backend().replace("+uvloop", "") == every_backend[0]
+
+    def test_explored(explore):
+        print("explored on", explore(ka.checkpoint, seeds=2).backend)
+
+    def test_cancelled(anyio_backend, cancel_everywhere):
+        print("cancelled on", cancel_everywhere(ka.checkpoint).backend)
+"""
+
+
+def test_each_test_has_one_backend(pytester: pytest.Pytester) -> None:
+    """Once on each, by whatever names it is asked for, and where a tool alone is asked for."""
+    options = ("-p", "no:asyncio", "-v", "-s")
+    result = _run(pytester, "anyio_mode = auto", _BY_NAME, *options)
+    result.assert_outcomes(passed=3 * _BACKENDS)
+    for backend in ("asyncio", "trio"):
+        result.stdout.fnmatch_lines_random(
+            [
+                f"*::test_by_name?{backend}-{backend}?*PASSED*",
+                f"*::test_explored?{backend}?*explored on {backend}",
+                f"*cancelled on {backend}",
+            ]
+        )
