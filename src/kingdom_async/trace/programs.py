@@ -105,7 +105,7 @@ def _end(recording: Recording, path: str | None, *, is_told: bool) -> None:
 def _say(text: str) -> None:
     with suppress(Exception):  # it is closed, or cannot write such names
         if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
-            print(text, file=sys.stderr)
+            sys.stderr.write(f"{text}\n")  # at once: workers of a pool may end together
 
 
 def _named(path: str) -> Path:
