@@ -7,6 +7,7 @@ import runpy
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import perf_counter
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from anyio.to_thread import current_default_thread_limiter
 
 import kingdom_async as ka
 from kingdom_async import _backend
+from kingdom_async._trio_clock import InterruptibleClock
 from kingdom_async.testing import explore
 from support.backends import REAL, chosen
 
@@ -389,3 +391,13 @@ def test_a_misspelt_variable_is_warned_about(
     with pytest.warns(UserWarning, match=f"^{re.escape(sentence)}$") as warned:
         assert ka.run(which) == "asyncio"
     assert [warning.filename for warning in warned] == [__file__]
+
+
+def test_the_clock_of_a_run_on_trio_goes_on_as_any_other() -> None:
+    """It shows seconds, which pass, and a deadline is as far away as it is ahead of them."""
+    clock = InterruptibleClock()
+    began, now = clock.current_time(), perf_counter()
+    while perf_counter() < now + 0.001:
+        pass
+    assert 0.001 <= clock.current_time() - began <= 60
+    assert 3540 <= clock.deadline_to_sleep_time(clock.current_time() + 3600) <= 3600
