@@ -207,6 +207,18 @@ async def test_no_thread_stays_behind() -> None:
     assert threads() == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+async def test_a_forked_child_is_not_watched_yet() -> None:
+    """Its loop may be: a watchdog of the parent's does not stand in the way."""
+    with watchdog_module.of_program(60):
+        pid = os.fork()
+        if not pid:
+            os._exit(len(watchdog_module._dogs) + len(watchdog_module._on))
+        _, status = os.waitpid(pid, 0)  # noqa: ASYNC222  # it ends at once
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
 # --- by hand -------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ process stood still.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -110,6 +111,16 @@ def of_program(seconds: float) -> Generator[None]:
             yield
     finally:
         _on.discard(thread)
+
+
+def _after_fork() -> None:
+    """None of them is at work here, though the thread has its parent's number."""
+    _dogs.clear()
+    _on.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _checked(seconds: Any) -> float:
