@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from textwrap import dedent
 
@@ -216,3 +217,30 @@ def test_each_test_has_one_backend(pytester: pytest.Pytester) -> None:
                 f"*cancelled on {backend}",
             ]
         )
+
+
+_OWN_RECORDING = """
+    import time
+    from kingdom_async.trace import recording
+
+    async def slow():
+        time.sleep(0.2)
+        await ka.checkpoint()
+
+    async def test_fails():
+        with recording("steps"):
+            async with ka.TaskGroup() as group:
+                group.start_soon(slow)
+        assert False, "the end"
+"""
+
+
+def test_a_recording_of_the_test_beside_ours(pytester: pytest.Pytester) -> None:
+    """Each lint is logged once, and the tree has the line of the test that failed."""
+    options = ("-p", "no:asyncio", "--kingdom-trace=steps")
+    result = _run(pytester, "anyio_mode = auto", _OWN_RECORDING, *options)
+    result.assert_outcomes(failed=_BACKENDS)
+    shown = result.stdout.str()
+    assert shown.count("lint long-step: ") == _BACKENDS
+    assert len(re.findall("^WARNING.*long-step: ", shown, re.M)) == _BACKENDS
+    assert len(re.findall(r" · failed at \S+.py:\d+ in test_fails", shown)) == _BACKENDS

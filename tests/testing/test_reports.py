@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
+import pytest
+
 import kingdom_async as ka
 from kingdom_async.testing import Failure, Report, cancel_everywhere, explore
 
@@ -59,3 +64,33 @@ def test_a_replay_can_be_pasted_into_the_test() -> None:
     assert report.failures[-1].replay == call
     report = explore(body, backend="trio", check=check, seeds=1)
     assert report.failures[0].replay == "explore(body, seeds=[0], backend='trio', check=check)"
+
+
+def test_the_place_of_a_hang_is_no_line_of_ours() -> None:
+    """It was one of the tool's own."""
+    report = explore(ka.sleep_forever, seeds=1, backend="asyncio")
+    assert [one.place for one in report.failures] == [""]
+
+
+@pytest.mark.parametrize("tool", [explore, cancel_everywhere])
+def test_what_each_run_logs_is_told_once(tool: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """With how often it was said, when the runs are over; what was said once as it was."""
+    runs = 0
+
+    async def body() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            logging.getLogger("kingdom_async").warning("said %s", "once")
+        queue = ka.Queue[int](2)
+        await queue.put(1)
+        queue.discard()
+        await ka.checkpoint()
+        await ka.checkpoint()
+
+    report = tool(body)
+    assert runs > 2
+    assert caplog.messages == [
+        f"Queue: 1 item was put and never taken ({runs} times in the runs of {report.call})",
+        "said once",
+    ]

@@ -21,7 +21,7 @@ from .._failures import without
 from ..trace.here import current_loop
 from .clock import running_idle
 from .guard import Phase, TookTooLong
-from .idle import Idle, tree_text
+from .idle import Idle
 
 if TYPE_CHECKING:
     from .between import Between
@@ -130,16 +130,18 @@ class Around:
 def _traced(run: Around, level: Any) -> Generator[None]:
     """Record a test, and keep the end of the recording if it fails."""
     from ..trace import recording
-    from .last_records import last_records
+    from .last_records import NotLogged, last_records, tree_at
 
     made = None
     try:
         with recording(level) as made:
+            made.lint_log = NotLogged()
             try:
                 yield
             except BaseException as error:
                 if not isinstance(error, pytest.skip.Exception):
-                    run.sections.append(("task tree at the failure", tree_text(current_loop())))
+                    tree = tree_at(error, current_loop())
+                    run.sections.append(("task tree at the failure", tree))
                 raise
     finally:
         if run.sections and made is not None:

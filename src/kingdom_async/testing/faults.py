@@ -22,6 +22,7 @@ from .injection import MODES, Injector, Mode, Plan
 from .one_run import Body, Clock, NotAsync, Run, Settings, chain_of, run_once
 from .patience import Watchdog
 from .reports import Failure, Report, called
+from .said_once import said_once
 
 #: Python 3.12 has frozen some hundred objects when it starts.
 _FROZEN_AT_START = 5000
@@ -103,7 +104,7 @@ def cancel_everywhere(
     runs = _Runs(body, check, settings, Plan(mode, task, seed), options)
     with ExitStack() as stack:
         runs.watchdog = stack.enter_context(Watchdog(patience))
-        for block in (_small_heap(), _warnings_kept()):
+        for block in (_small_heap(), _warnings_kept(), said_once(runs.report.call)):
             stack.enter_context(block)
         runs.count()
         for point in range(1, runs.report.points + 1) if only is None else (only,):

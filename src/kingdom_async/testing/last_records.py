@@ -7,13 +7,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._failures import bare
+from ..trace.logs import LintLog
 from ..trace.tree import cut
+from .idle import tree_text
+from .reports import place_of
 
 if TYPE_CHECKING:
+    from ..trace.loops import Loop
     from ..trace.records import TaskRecord
     from ..trace.snapshot import Snapshot
 
 _MOST = 20
+
+
+class NotLogged(LintLog):
+    """Of a recording that shows its lints itself; one of the test's own logs them, too."""
+
+    def is_first(self, kind: str, place: object, at: float) -> bool:
+        return False
+
+    def count(
+        self, kind: str, place: object, task_name: str | None, what: str, amount: float
+    ) -> None:
+        """They are not told later, either."""
+
+
+def tree_at(error: BaseException, loop: Loop) -> str:
+    """The tasks of *loop*, in one of which *error* has just come out of the test."""
+    ours = f" in {tree_text.__name__}: "  # where that task is by now
+    place = place_of(bare(error))
+    return "\n".join(
+        f"{line.rpartition(' · ')[0]} · failed at {place}" if ours in line and place else line
+        for line in tree_text(loop).splitlines()
+    )
 
 
 def last_records(snapshot: Snapshot) -> str:

@@ -5,12 +5,14 @@ Rule: plain data. Whoever makes the runs fills it in; it is printed, asked and r
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import cast
 
 from .._arguments import name_of
+from ..trace.stacks import Line, is_library
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -18,11 +20,24 @@ if sys.version_info < (3, 11):
 #: How many failures a report prints that are unlike each other, and how many numbers of those
 #: that are alike; `Report.failures` has them all.
 _PRINTED = 10
+#: The lines of these tools say nothing of the program.
+_HERE = os.path.join(os.path.dirname(__file__), "")
 
 
 def called(func: object) -> str:
     """What *func* is called where it is defined, so that a replay can be pasted there."""
     return name_of(func).rpartition("<locals>.")[2]
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of the program's own that *error* went through."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not is_library(code.co_filename) and not code.co_filename.startswith(_HERE):
+            place = str(Line(code.co_filename, traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    return place
 
 
 @dataclass(frozen=True)

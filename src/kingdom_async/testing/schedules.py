@@ -19,14 +19,14 @@ from .._arguments import name_of, refuse_async_generator, shown
 from .._backend import anyio_backend, choose_backend
 from .._failures import bare, short_repr
 from ..trace.here import current_loop
-from ..trace.stacks import Line, is_library
 from . import _internals_faults, _internals_schedules
 from .clock import virtual_backend
 from .guard import between_runs
 from .idle import Deadlock, Idle, tree_text
 from .orders import Order, Scheduled, Seed, order_of
 from .patience import Watchdog
-from .reports import Broken, Failure, Report, called
+from .reports import Broken, Failure, Report, called, place_of
+from .said_once import said_once
 from .steps import Watcher, watched_backend
 
 Body = Callable[[], Awaitable[object]]
@@ -86,6 +86,7 @@ def explore(
         if name == "asyncio+uvloop":  # the others know themselves when nothing can happen
             runs.watchdog = stack.enter_context(Watchdog(_PATIENCE))
         stack.enter_context(_random_kept())
+        stack.enter_context(said_once(runs.report.call))
         runs.report.points = len(wanted)
         for seed in wanted:
             between_runs()
@@ -178,7 +179,7 @@ class _Runs:
         options = f"seeds=[{seed!r}], backend={self._backend!r}{check}"
         replay = f"explore({called(self._body)}, {options})"
         number = seed if isinstance(seed, int) else None
-        self.report.failures.append(Failure(replay, error, seed=number, place=_place_of(error)))
+        self.report.failures.append(Failure(replay, error, seed=number, place=place_of(error)))
 
 
 class _Hung(Broken):
@@ -226,17 +227,6 @@ def _random_kept() -> Generator[None]:
         yield
     finally:
         random.setstate(state)
-
-
-def _place_of(error: BaseException) -> str:
-    """The last line of the program's own that *error* went through."""
-    place, traceback = "", error.__traceback__
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not is_library(code.co_filename) and code.co_filename != __file__:
-            place = str(Line(code.co_filename, traceback.tb_lineno, code.co_name))
-        traceback = traceback.tb_next
-    return place
 
 
 # --- arguments -------------------------------------------------------------------------
