@@ -572,6 +572,6 @@ async def test_what_processes_cannot_take_gets_a_sentence() -> None:
     )
     assert caught.value.__notes__ == ["while mapping items 0 to 1"]
     with pytest.raises(ka.OffloadError) as caught:
-        items = [1, 2, 3, lambda: None]
-        await ka.offload_map(repr, items, to="process", limit=1, chunksize=2)
-    assert caught.value.__notes__ == ["while mapping items 2 to 3"]
+        items = [1, 2, 3, 4, 5, lambda: None]
+        await ka.offload_map(repr, items, to="process", limit=1, chunksize=3)
+    assert caught.value.__notes__ == ["while mapping items 3 to 5"]
