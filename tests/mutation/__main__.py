@@ -14,6 +14,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from .choice import Choice, mapped_tests
@@ -52,6 +53,8 @@ def main() -> None:
         chosen = [each for each in _draw(everything, options) if options.only in each.name]
         print(f"{len(chosen)} mutants", flush=True)
         for stage in options.stages:
+            if not options.unchecked:
+                _check(stage, sorted({each.module for each in chosen}), copies, choice)
             run_all(copies, _jobs(stage, chosen, choice, verdicts))
     print(verdicts.table(modules))
 
@@ -63,6 +66,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, help="how many of each module")
     parser.add_argument("--share", type=float, default=1.0, help="or which part of each module")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
+    parser.add_argument("--unchecked", action="store_true",
+                        help="do not see first that tests pass without a mutant")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--stages", nargs="*", default=STAGES[:3], choices=STAGES)
     parser.add_argument("--results", type=Path, default=KEPT / "results.jsonl",
@@ -89,6 +94,31 @@ def _draw(everything: dict[str, list[Mutant]], options: argparse.Namespace) -> l
     return [each for _, each in sorted(drawn, key=lambda pair: pair[0]) if each.matters]
 
 
+def _check(stage: str, modules: list[str], copies: list[Copy], choice: Choice) -> None:
+    """Stop where a test fails without any mutant, in this order and beside these neighbours."""
+    failures: list[str] = []
+
+    def done(result: Result | None) -> None:
+        if result is not None and result.outcome != "passed":
+            failures.append(f"{result.outcome}: {result.detail}")
+
+    if stage == "near":
+        jobs = [
+            (partial(_prepared, stage, _unchanged(module), choice), done) for module in modules
+        ]
+    else:
+        trial = _trial(stage, _unchanged(modules[0], lines=range(0)), choice)
+        jobs = [((lambda _: trial), done)]
+    run_all(copies, jobs)
+    if failures:
+        raise SystemExit("without a mutant: " + "; ".join(failures))
+
+
+def _unchanged(module: str, lines: range = range(1, 9999)) -> Mutant:
+    source = (SOURCE / f"{module}.py").read_text()
+    return Mutant(module, "NoOp", 0, lines, "", "", source, matters=True)
+
+
 def _jobs(
     stage: str, mutants: list[Mutant], choice: Choice, verdicts: Verdicts
 ) -> Iterator[Job]:
@@ -98,17 +128,17 @@ def _jobs(
 
 
 def _job(stage: str, mutant: Mutant, choice: Choice, verdicts: Verdicts) -> Job:
+    return (
+        partial(_prepared, stage, mutant, choice),
+        lambda result: verdicts.add(mutant, stage, result),
+    )
+
+
+def _prepared(stage: str, mutant: Mutant, choice: Choice, copy: Copy) -> Trial | None:
     trial = _trial(stage, mutant, choice)
-
-    def prepare(copy: Copy) -> Trial | None:
-        if trial is not None:
-            copy.change(mutant.module, mutant.source)
-        return trial
-
-    def done(result: Result | None) -> None:
-        verdicts.add(mutant, stage, result)
-
-    return prepare, done
+    if trial is not None:
+        copy.change(mutant.module, mutant.source)
+    return trial
 
 
 def _trial(stage: str, mutant: Mutant, choice: Choice) -> Trial | None:

@@ -6,7 +6,6 @@ starts in milliseconds and imports the library it is to test.
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import shutil
@@ -104,7 +103,6 @@ class Copy:
         (self.path / "running.txt").write_text("")
         self._running, self._since = "", self._started
         (self.path / "killer.txt").write_text("")
-        gc.freeze()  # what is here already no child need look through
         self._pid = os.fork()
         if not self._pid:
             _be_child(self.path, trial)
