@@ -13,7 +13,15 @@ from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import pytest
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    if error.name != "pytest":
+        raise
+    raise ModuleNotFoundError(
+        "kingdom_async.pytest_plugin needs pytest; install it with: pip install pytest",
+        name="pytest",
+    ) from None
 
 from kingdom_async_pytest import backend_of, backends_of, every_backend, fixtures_used, setting
 

@@ -94,3 +94,10 @@ def test_what_each_run_logs_is_told_once(tool: Any, caplog: pytest.LogCaptureFix
         f"Queue: 1 item was put and never taken ({runs} times in the runs of {report.call})",
         "said once",
     ]
+
+
+def test_a_deadlock_ends_with_the_tree() -> None:
+    """And not with how a program is recorded, as the tree does elsewhere."""
+    report = explore(ka.sleep_forever, seeds=1, backend="asyncio")
+    last = str(report.failures[0].error).splitlines()[-1]
+    assert " · waiting" in last

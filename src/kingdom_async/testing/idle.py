@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from anyio import CancelScope
 
 from ..trace.hub import hub
-from ..trace.tree import tree_of
+from ..trace.tree import HINT, tree_of
 from ._internals_faults import open_all_shields
 
 if TYPE_CHECKING:
@@ -139,4 +139,5 @@ class Idle:
 def tree_text(loop: Loop) -> str:
     """The tasks of *loop*; from any thread."""
     recorder = next((each for each in hub.recorders if each.loop.thread == loop.thread), None)
-    return tree_of(loop, recorder)
+    # How to start a program with a recording is no help here.
+    return tree_of(loop, recorder).removesuffix(f"\n{HINT}")

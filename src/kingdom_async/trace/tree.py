@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _WIDEST = 100
 #: The last line of a tree without a recording.
-_HINT = "(for ages and groups, record from the start: KINGDOM_ASYNC_TRACE=life)"
+HINT = "(for ages and groups, record from the start: KINGDOM_ASYNC_TRACE=life)"
 
 
 def tree() -> str:
@@ -54,7 +54,7 @@ def tree_of(loop: Loop, recorder: Recorder | None = None) -> str:
     tasks = look(loop, recorder)
     lines = [_headline(loop, tasks, recorder), *_rows(tasks)]
     if recorder is None:
-        lines.append(_HINT)
+        lines.append(HINT)
     return "\n".join(printable(line) for line in lines)
 
 
