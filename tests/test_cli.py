@@ -223,5 +223,5 @@ def test_uses_the_public_api_only() -> None:
             and node.value.id == "ka"
         }
         assert used <= set(kingdom_async.__all__)
-        pattern = r"from (\.\.|kingdom_async\.(?!cli|trace\.client|trace\.files))"
+        pattern = r"from (\.\.|kingdom_async\.(?!cli|trace\.client|trace\.files|trace\.texts))"
         assert not re.search(pattern, file.read_text())

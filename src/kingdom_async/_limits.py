@@ -10,7 +10,7 @@ import math
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from anyio import (
     CapacityLimiter,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 T = TypeVar("T")
+
+#: Those that are there, for whoever finds a token and asks whose it is.
+LIMITERS: WeakSet[Limiter] = WeakSet()
 
 
 class _PerRun(Generic[T]):
@@ -75,6 +78,7 @@ class Limiter(CapacityLimiter):
         self._tokens = _checked(tokens)
         self.name: str = _checked_name(name)
         self._runs: _PerRun[CapacityLimiter] = _PerRun()
+        LIMITERS.add(self)
 
     @property
     def current(self) -> CapacityLimiter:

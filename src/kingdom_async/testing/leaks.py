@@ -24,7 +24,7 @@ from anyio.to_thread import current_default_thread_limiter
 
 from .._arguments import shown
 from .._backend import current_backend
-from .._limits import Limiter
+from .._limits import LIMITERS
 from ..trace.loops import AsyncioLoop, Loop, NativeTask
 from ..trace.stacks import Line, frames, is_library
 from . import _internals_leaks
@@ -256,7 +256,7 @@ def _line(stack: list[FrameType]) -> str:
 def _limiter_name(native: CapacityLimiter) -> str:
     if _internals_leaks.native_limiter(current_default_thread_limiter()) is native:
         return "the default thread limiter"
-    for one in gc.get_objects():
-        if type(one) is Limiter and _internals_leaks.native_limiter(one.current) is native:
-            return f"Limiter {one.name!r}"
+    for limiter in LIMITERS:
+        if _internals_leaks.native_limiter(limiter.current) is native:
+            return f"Limiter {limiter.name!r}"
     return f"a limiter of {native.total_tokens}"
