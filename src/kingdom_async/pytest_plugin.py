@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 try:
     import pytest
-except ModuleNotFoundError as error:
-    if error.name != "pytest":
+except ModuleNotFoundError as _error:
+    if _error.name != "pytest":
         raise
     raise ModuleNotFoundError(
         "kingdom_async.pytest_plugin needs pytest; install it with: pip install pytest",

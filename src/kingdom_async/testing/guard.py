@@ -63,11 +63,11 @@ class Phase:
         self.cancel: Callable[[], None] | None = None
         #: What was said when the time was up.
         self.said: str | None = None
-        self.is_over = False
+        self.is_over: bool = False
         #: trio was asked to interrupt its main task, and says so in words of its own.
-        self.is_trios = False
+        self.is_trios: bool = False
         #: A tool runs in it that makes many runs, and asks between two of them.
-        self.asks = False
+        self.asks: bool = False
 
     def enters(self, loop: Loop, cancel: Callable[[], None] | None) -> None:
         """It runs in *loop* from here on."""

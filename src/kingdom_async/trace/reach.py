@@ -73,7 +73,7 @@ class Reach:
         self._pinging = Lock()
         self._calls: set[_Call[Any]] = set()
         #: Set once nothing more is asked.
-        self.is_over = Event()
+        self.is_over: Event = Event()
 
     def close(self) -> None:
         """Withdraw what was not begun, and let go of who waits."""

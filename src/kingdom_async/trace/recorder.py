@@ -81,8 +81,8 @@ class Recorder:
         #: The row of the task that is being spawned, for what sees the native task.
         self.expected: Row | None = None
         #: The ``id`` of the native task that was ours from some point on.
-        self.adopted = 0
-        self.strangers = Strangers(self)
+        self.adopted: int = 0
+        self.strangers: Strangers = Strangers(self)
         #: What runs in place of a coroutine, in a task that `spawning` has counted.
         self.child: Child = make_child(self)
         #: The two in one, for a task that is about to be spawned.
