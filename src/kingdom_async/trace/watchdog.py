@@ -222,9 +222,12 @@ class Watchdog:
 
     def leave(self) -> None:
         """The watch is over; a blockage that was told of ends with it."""
-        if self._ping is not None:
-            self._free(self._ping)
-        self._ping = None
+        ping, self._ping = self._ping, None
+        if ping is None:
+            return
+        if self._told is not None or ping.answered is not None:  # nobody will look again
+            self._note(Lag(ping.sent, max(0.0, (ping.answered or now()) - ping.sent)))
+        self._free(ping)
 
     def _away(self, at: float) -> tuple[float, float]:
         """Seconds for which this thread could not run: C code ran, or the process did not."""
