@@ -49,20 +49,23 @@ def names(recording: trace.Recording) -> list[str]:
     return [task.name.split(".")[-1] for task in recording.tasks if not task.foreign]
 
 
-def _is_clean() -> bool:
-    return (
-        Handle._run is ORIGINAL
-        and _observe.observer is None
-        and not (hub.recorders or hub.waiting or hub._at_work or hub._ends or hub._deadlines)
-        and asyncio_steps._timed is None
-        and not [each for each in threading.enumerate() if "kingdom_async" in each.name]
-    )
+def _left() -> dict[str, object]:
+    """What tracing has left behind; nothing, if all is well."""
+    left: dict[str, object] = {
+        "Handle._run": Handle._run is not ORIGINAL and Handle._run,
+        "observer": _observe.observer,
+        "recorders": hub.recorders or hub.waiting or hub._at_work,
+        "ends": hub._ends or hub._deadlines,
+        "steps": asyncio_steps._timed,
+        "threads": [each for each in threading.enumerate() if "kingdom_async" in each.name],
+    }
+    return {name: what for name, what in left.items() if what}
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Any:
     yield
-    assert _is_clean()
+    assert not _left()
 
 
 # --- several at a time -------------------------------------------------------------------
@@ -339,7 +342,7 @@ async def test_on_and_off_hundreds_of_times(level: Level) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(foreign.wait)
         await rounds(100)
-        assert _is_clean()
+        assert not _left()
         tracemalloc.start()
         try:
             sizes: list[int] = []

@@ -25,6 +25,9 @@ from .recording import Level, Recording
 _on: set[tuple[int, int, str, str | None]] = set()
 _written = 0
 
+#: Seconds by which the clock of files may be behind: they are stamped once in a tick.
+_COARSE = 0.05
+
 _logger = logging.getLogger("kingdom_async.trace")
 
 
@@ -135,21 +138,36 @@ def _is_ours(target: Path, began: float) -> bool:
 
     The file is made here, so that of two that end together one sees the other's.
     """
-    with suppress(FileNotFoundError):
-        found = target.lstat()
-        if not stat.S_ISREG(found.st_mode):
-            return True  # a device, a link; or a folder, which writing tells of
-        if found.st_mtime > began:
-            return False
-        with suppress(OSError):
-            target.unlink()
+    with _one_by_one(target.parent):
+        with suppress(FileNotFoundError):
+            found = target.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                return True  # a device, a link; or a folder, which writing tells of
+            if found.st_mtime > began - _COARSE:
+                return False
+            with suppress(OSError):
+                target.unlink()
+        with suppress(OSError):  # it is old and cannot be removed; or writing tells of it
+            target.open("xb").close()
+        return True
+
+
+@contextmanager
+def _one_by_one(folder: Path) -> Generator[None]:
+    """Only one process at a time is in here, where the system can see to that."""
     try:
-        target.open("xb").close()
-    except FileExistsError:
-        return target.stat().st_mtime <= began  # it is old, and cannot be removed
-    except OSError:
-        return True  # writing tells of it
-    return True
+        import fcntl
+
+        opened = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _is_worker() -> bool:
