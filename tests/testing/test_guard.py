@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import kingdom_async as ka
-from kingdom_async.testing import cancel_everywhere, explore, guard
+from kingdom_async.testing import births, cancel_everywhere, explore, guard
 from support.backends import REAL, chosen
 
 _ONE = guard.Guard()
@@ -65,3 +65,4 @@ def test_the_tools_end_when_the_time_is_up(backend: str, tool: Callable[[str], A
     told = pytest.raises(guard.TookTooLong, match="the call has not ended after")
     with told, _ONE.phase("the call", 0.1):
         tool(backend)
+    assert not births._open  # whatever of the program never came to its end

@@ -49,6 +49,9 @@ def names(recording: trace.Recording) -> list[str]:
     return [task.name.split(".")[-1] for task in recording.tasks if not task.foreign]
 
 
+_THREADS = ("kingdom_async.trace", "kingdom_async control", "kingdom_async client")
+
+
 def _left() -> dict[str, object]:
     """What tracing has left behind; nothing, if all is well."""
     left: dict[str, object] = {
@@ -57,7 +60,7 @@ def _left() -> dict[str, object]:
         "recorders": hub.recorders or hub.waiting or hub._at_work,
         "ends": hub._ends or hub._deadlines,
         "steps": asyncio_steps._timed,
-        "threads": [each for each in threading.enumerate() if "kingdom_async" in each.name],
+        "threads": [each for each in threading.enumerate() if each.name.startswith(_THREADS)],
     }
     return {name: what for name, what in left.items() if what}
 

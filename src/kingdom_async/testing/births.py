@@ -85,8 +85,10 @@ class Births:
         sys.set_asyncgen_hooks(self._first, self._last)
 
     def end(self) -> None:
-        """Watch no more."""
+        """Watch no more; it may be over already."""
         with _changing:
+            if self not in _open:
+                return
             _open.remove(self)
             if not _open:
                 while _hooks:

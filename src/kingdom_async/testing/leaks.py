@@ -114,6 +114,10 @@ class Watch:
         _known.update(self._untouched or ())
         self._births.end()
 
+    def stop(self) -> None:
+        """As `end`, where the loop was torn and the block may not have been left."""
+        self._births.end()
+
     async def last_look(self, grace: float) -> list[Leak]:
         """What is left behind, once all has ended that was about to."""
         await checkpoint()

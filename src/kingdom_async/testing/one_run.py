@@ -128,6 +128,8 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
             run.errors.append(error)
     finally:
         injector.forget()
+        if program.watch is not None:
+            program.watch.stop()
     return run
 
 
@@ -149,9 +151,11 @@ class _Program:
         self._watchdog = watchdog
         self._idle = idle
         self._run = run
+        self.watch: Watch | None = None
 
     async def main(self) -> None:
-        watch, held = Watch(), Held(self._settings.watch)
+        self.watch = watch = Watch()
+        held = Held(self._settings.watch)
         self._loop = _current_loop()
         watch.begin()
         try:
