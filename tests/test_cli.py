@@ -161,6 +161,10 @@ def test_keeps_quiet_about_workers_that_have_ended(
     logger = logging.getLogger("asyncio")
     logger.warning("child process pid %d exit status already read:  will report 255", 1)
     logger.warning("Loop %r that handles pid %r is closed", None, 1)
+    try:
+        raise BrokenPipeError
+    except BrokenPipeError as error:
+        logger.error("Future exception was never retrieved", exc_info=error)  # noqa: TRY400
     logger.warning("something else")
     assert caplog.messages == ["something else"]
 

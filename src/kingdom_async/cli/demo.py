@@ -55,6 +55,8 @@ _NOISE = (
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], BrokenPipeError):
+        return False  # Ctrl-C has ended a worker process that was about to be told something
     return not str(record.msg).startswith(_NOISE)
 
 
