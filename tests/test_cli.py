@@ -160,6 +160,7 @@ def test_keeps_quiet_about_workers_that_have_ended(
     caplog.clear()
     logger = logging.getLogger("asyncio")
     logger.warning("child process pid %d exit status already read:  will report 255", 1)
+    logger.warning("Unknown child process pid %d, will report returncode 255", 1)
     logger.warning("Loop %r that handles pid %r is closed", None, 1)
     try:
         raise BrokenPipeError

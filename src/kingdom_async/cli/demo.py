@@ -50,6 +50,7 @@ def main(folder: Path, backend: str | None, timeout: float) -> int:
 #: What asyncio says, before Python 3.12.4, of a worker process whose end anyio saw first.
 _NOISE = (
     "child process pid %d exit status already read",
+    "Unknown child process pid %d",
     "Loop %r that handles pid %r is closed",
 )
 
