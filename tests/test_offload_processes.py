@@ -452,7 +452,8 @@ def interrupted(program: str, backend: str, folder: Path) -> tuple[int, str, str
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     # asyncio before 3.12.4 may say so of a worker that ended before it was killed.
-    err = re.sub(r"child process pid \d+ exit status already read.*\n", "", err)
+    noise = r"(child process pid \d+ exit status already read|Unknown child process pid).*\n"
+    err = re.sub(noise, "", err)
     return process.returncode, out, err
 
 

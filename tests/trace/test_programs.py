@@ -90,6 +90,7 @@ def said_by(done: subprocess.CompletedProcess[str]) -> str:
     """
     noise = (
         r"^(kingdom_async: the recording is in |child process pid \d+ exit status already read"
+        r"|Unknown child process pid"
         r"|Loop .* that handles pid \d+ is closed|[a-z-]+: (task|a callback) ).*\n"
     )
     return re.sub(noise, "", done.stderr, flags=re.MULTILINE)
