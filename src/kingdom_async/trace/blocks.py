@@ -6,6 +6,7 @@ Rule: what concerns them is the same for all recordings, and is kept here once.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 
-class Blocks:
+class Blocks(ABC):
     """What the core says of groups and deadlines."""
 
     recorders: tuple[Recorder, ...]
@@ -34,13 +35,13 @@ class Blocks:
         #: By ``id`` of the task: the deadlines around what it does now.
         self._deadlines: dict[int, list[Deadline]] = {}
 
+    @abstractmethod
     def _here(self) -> Recorder | None:
         """A recorder of the loop that runs in this thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _newly_here(self) -> Recorder | None:
         """A recorder of the loop that runs here, and was not known to."""
-        raise NotImplementedError
 
     @guarded
     def opened(self, group: Group) -> None:
