@@ -115,7 +115,7 @@ class Hub(Blocks):
     def _settle(self) -> None:
         with self._changing:
             _observe.observer = self if self.recorders or self.waiting else None
-            self.__dict__.pop("wrapped", None)
+            vars(self).pop("wrapped", None)
             if len(self.recorders) == 1 and not self.waiting:  # the short way
                 self.wrapped = self.recorders[0].wrapped  # type: ignore[method-assign, assignment]
             if _observe.observer is None:
