@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from rich.text import Text
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.css.query import NoMatches
@@ -28,6 +28,8 @@ from . import top_texts as texts
 from .top_texts import COLUMNS
 
 ROWS = 200
+#: What is raised on the way out: the panels are gone already, or the screen they were on.
+_GONE = (NoMatches, ScreenStackError)
 #: Seconds without an answer after which what is shown is marked as old.
 _OLD = 1.5
 
@@ -133,7 +135,7 @@ class Top(App[None]):
     async def ask(self) -> None:
         """Ask once, and show the answer."""
         async with self._asks:
-            with suppress(NoMatches):  # on the way out: the panels are gone already
+            with suppress(*_GONE):
                 await self._ask()
 
     async def _ask(self) -> None:
@@ -160,7 +162,7 @@ class Top(App[None]):
     def _mark_age(self) -> None:
         """Say that what is shown is old, while no answer comes."""
         if self._asked is not None and time.monotonic() - self._asked > _OLD:
-            with suppress(NoMatches):
+            with suppress(*_GONE):
                 self.screen.add_class("-old")
                 self._show_status()
 
