@@ -58,10 +58,10 @@ def _run(arguments: list[str]) -> tuple[dict[str, str], str]:
     except subprocess.TimeoutExpired:
         return {"the run": f"did not end in {_STUCK} s"}, "hung"
     failed: dict[str, str] = dict(_FAILED.findall(done.stdout))
-    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-500:]]
-    if done.returncode and not failed:
-        failed["the run"] = f"exit code {done.returncode}"
-    return failed, lines[-1].strip("= ")
+    if done.returncode and not failed:  # it was killed, most often as one that hangs
+        said = "\n".join([*done.stdout.splitlines()[-5:], *done.stderr.splitlines()[-100:]])
+        failed["the run"] = f"exit code {done.returncode}\n{said}"
+    return failed, (done.stdout.strip().splitlines() or ["no output"])[-1].strip("= ")
 
 
 if __name__ == "__main__":
