@@ -27,6 +27,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "_members": set(),
         "_groups": {"_members"},
         "_limits": set(),
+        "_tokens": set(),
         "_queue_streams": set(),
         "_queue_state": set(),
         "_buffer": {"_queue_state"},

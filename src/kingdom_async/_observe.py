@@ -83,3 +83,16 @@ class Observer(Protocol):
 
 
 observer: Observer | None = None
+
+
+async def timed(
+    call: Coroutine[Any, Any, T], ended: Callable[[BaseException | None], None]
+) -> T:
+    """Run *call*, and tell *ended* how it ended: what `Observer.called` gave."""
+    try:
+        value = await call
+    except BaseException as error:
+        ended(error)
+        raise
+    ended(None)
+    return value

@@ -41,6 +41,7 @@ from ._outside import executor_calls
 from ._pickled import call_pickled, pickle_call, unpickle_outcome
 from ._scopes import cancelled_natively
 from ._thread_calls import ThreadCall, holds_token, refuse_awaitable, stopped_iteration
+from ._tokens import SeenLimiter
 
 if sys.version_info >= (3, 11):
     from typing import TypeVarTuple, Unpack
@@ -134,19 +135,7 @@ def _seen(call: Coroutine[Any, Any, T], func: Callable[..., object]) -> Coroutin
     observer = _observe.observer
     if observer is None:
         return call
-    return _timed(call, observer.called(f"offload({name_of(func)})"))
-
-
-async def _timed(
-    call: Coroutine[Any, Any, T], ended: Callable[[BaseException | None], None]
-) -> T:
-    try:
-        value = await call
-    except BaseException as error:
-        ended(error)
-        raise
-    ended(None)
-    return value
+    return _observe.timed(call, observer.called(f"offload({name_of(func)})"))
 
 
 async def _in_thread(
@@ -192,6 +181,8 @@ async def _in_process(
             "already; leave out either limiter= or the 'async with' around the call"
         )
     payload = pickle_call(func, args, name_of(func))
+    if _observe.observer is not None:
+        limiter = _seen_limiter(limiter)
     try:
         outcome = await to_process.run_sync(
             call_pickled, payload, cancellable=abandon, limiter=limiter
@@ -207,6 +198,14 @@ async def _in_process(
             "'if __name__ == \"__main__\":'?"
         ) from error
     return cast("T", unpickle_outcome(outcome, name_of(func)))
+
+
+def _seen_limiter(limiter: CapacityLimiter | None) -> CapacityLimiter:
+    if limiter is None:
+        limiter = to_process.current_default_process_limiter()
+        return cast("CapacityLimiter", SeenLimiter(limiter, "the default process limiter"))
+    name = repr(limiter.name if isinstance(limiter, Limiter) else limiter)
+    return cast("CapacityLimiter", SeenLimiter(limiter, name))
 
 
 def _no_limiter(limiter: object) -> TypeError:

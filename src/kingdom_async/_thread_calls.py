@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum, auto
@@ -20,9 +20,11 @@ from weakref import WeakKeyDictionary
 from anyio import CapacityLimiter, get_current_task
 from anyio.lowlevel import current_token
 
+from . import _observe
 from ._arguments import is_async, name_of
 from ._errors import LimiterDeadlock, OffloadError
 from ._failures import log_failure
+from ._tokens import seen_wait
 
 T = TypeVar("T")
 
@@ -156,15 +158,21 @@ class ThreadCall(Generic[T]):
         if self.limiter.available_tokens >= 1 or not (
             self._parent is not None or holds_token(self.limiter, self._waiter)
         ):
-            await self.limiter.acquire_on_behalf_of(borrower)
+            await self._borrow(borrower)
             return
         waiting = _waiting.setdefault(current_token().native_token, [])
         waiting.append(self)
         try:
             self._refuse_deadlock(waiting)
-            await self.limiter.acquire_on_behalf_of(borrower)
+            await self._borrow(borrower)
         finally:
             waiting.remove(self)
+
+    def _borrow(self, borrower: object) -> Coroutine[Any, Any, None]:
+        wait = self.limiter.acquire_on_behalf_of(borrower)
+        if _observe.observer is None:
+            return wait
+        return seen_wait(wait, self.limiter, self._limiter_name)
 
     # --- deadlock --------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from kingdom_async import trace
 from kingdom_async.trace import otel
 from kingdom_async.trace.records import Dropped, Lag, Lint, Span, Step, TaskRecord
 from support.made_up_snapshots import BEGAN, random_snapshot, snapshot, task
+from support.turns import settle
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -368,6 +369,19 @@ async def test_a_real_recording_is_exported_while_it_goes_on(sink: Sink) -> None
     assert spans["reading"].parent == spans["fails"].context
     assert spans["fails"].status.description == "LookupError"
     assert "kingdom_async.cancelled" in {event.name for event in spans["waits"].events}
+
+
+async def test_the_wait_for_a_token_is_a_span_of_the_call(sink: Sink) -> None:
+    """Told apart from the call that it is a part of, on every backend."""
+    limiter = ka.Limiter(1, name="database")
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group, limiter:
+            group.create_task(ka.offload(len, "", limiter=limiter), name="calls")
+            await settle()
+    otel.export_spans(recording.snapshot(), sink.tracer)
+    spans = sink.spans()
+    assert spans["offload(len)"].parent == spans["calls"].context
+    assert spans["waits for 'database'"].parent == spans["offload(len)"].context
 
 
 # --- metrics -------------------------------------------------------------------------------

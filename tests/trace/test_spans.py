@@ -6,14 +6,18 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Literal
 
 import anyio
+import anyio.to_process
+import anyio.to_thread
 import pytest
 
 import kingdom_async as ka
 from kingdom_async import _observe, trace
 from support.backends import REAL, chosen
+from support.threads import Held
 from support.turns import settle
 
 Level = Literal["life", "steps"]
@@ -359,3 +363,106 @@ def test_a_function_that_is_not_async(name: str | None) -> None:
             f"instrument_task() takes an async function, not {func!r}; "
             "for a block of code write: with trace.span(name):"
         )
+
+
+# --- waiting for a token, inside a call that runs elsewhere --------------------------------
+
+
+async def one_waits(recording: trace.Recording, limiter: Any) -> trace.Span:
+    """The span of a call that waits while another one has the only token."""
+    held = Held()
+    async with ka.TaskGroup() as group:
+        group.start_soon(partial(ka.offload, held, limiter=limiter), name="first")
+        await held.until_started()
+        group.start_soon(partial(ka.offload, len, "", limiter=limiter), name="second")
+        await settle()
+        open_spans = [span[:3] for span in told(recording)]
+        held.let_go()
+    wait = recording.spans[-1]
+    assert open_spans == [
+        ("offload(Held)", "first", "running"),
+        ("offload(len)", "second", "running"),
+        (wait.name, "second", "running"),
+    ]
+    return wait
+
+
+@levels
+async def test_a_call_waits_for_a_token(level: Level) -> None:
+    """The wait is a span inside the call's, with the name of the limiter."""
+    with trace.recording(level) as recording:
+        wait = await one_waits(recording, ka.Limiter(1, name="database"))
+    call = recording.spans[1]
+    assert (wait.name, wait.outcome, wait.task) == ("waits for 'database'", "ok", call.task)
+    assert wait.end is not None
+    assert call.end is not None
+    assert call.start <= wait.start < wait.end <= call.end
+
+
+async def test_a_call_waits_for_a_limiter_without_a_name() -> None:
+    """It is called by its type."""
+    with trace.recording() as recording:
+        wait = await one_waits(recording, anyio.CapacityLimiter(1))
+    assert wait.name == "waits for a CapacityLimiter"
+
+
+async def test_a_call_waits_for_the_default_limiter() -> None:
+    """It is called what it is."""
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    before, limiter.total_tokens = limiter.total_tokens, 1
+    try:
+        with trace.recording() as recording:
+            wait = await one_waits(recording, None)
+    finally:
+        limiter.total_tokens = before
+    assert wait.name == "waits for the default thread limiter"
+
+
+@pytest.mark.parametrize("to", ["thread", "process"])
+async def test_a_wait_for_a_token_is_cancelled(to: Literal["thread", "process"]) -> None:
+    """It ends as the call around it does."""
+    limiter = ka.Limiter(1, name="database")
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group, limiter:
+            handle = group.start_soon(partial(ka.offload, len, "", limiter=limiter, to=to))
+            await settle()
+            handle.cancel()
+    assert [(span.name, span.outcome) for span in recording.spans] == [
+        ("offload(len)", "cancelled"),
+        ("waits for 'database'", "cancelled"),
+    ]
+    assert limiter.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("is_default", [False, True], ids=["named", "default"])
+async def test_a_call_in_a_process_waits_for_a_token(is_default: bool) -> None:
+    """As one in a thread; and the token comes back."""
+    limiter: anyio.CapacityLimiter = ka.Limiter(1, name="cores")
+    if is_default:
+        limiter = anyio.to_process.current_default_process_limiter()
+        limiter.total_tokens = 1
+    given = None if is_default else limiter
+    with trace.recording() as recording:
+        async with ka.TaskGroup(errors="first") as group, limiter:
+            call = partial(ka.offload, len, "abc", limiter=given, to="process")
+            handle = group.start_soon(call)
+            await settle()
+            assert recording.spans[-1].outcome == "running"
+        assert handle.return_value == 3
+        assert await ka.offload(len, "", limiter=given, to="process") == 0
+    named = "the default process limiter" if is_default else "'cores'"
+    assert [(span.name, span.outcome) for span in recording.spans] == [
+        ("offload(len)", "ok"),
+        (f"waits for {named}", "ok"),
+        ("offload(len)", "ok"),
+    ]
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_token_that_is_free_is_not_waited_for() -> None:
+    """A call that goes on at once has no such span."""
+    limiter = ka.Limiter(1, name="database")
+    with trace.recording() as recording:
+        for _ in range(2):
+            await ka.offload(len, "", limiter=limiter)
+    assert [span.name for span in recording.spans] == ["offload(len)"] * 2

@@ -9,6 +9,7 @@ import time
 import types
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 from weakref import ref
 
@@ -128,6 +129,26 @@ async def test_calls_that_run_elsewhere(level: Level) -> None:
     assert lines == [
         "caller · waiting · 0.0 s old · test_tree.py:1 in call: await ka.offload(held)",
         "└─ offload(Held) · since 0.0 s",
+    ]
+
+
+async def test_a_call_that_waits_for_a_token() -> None:
+    """What it waits for is shown as well."""
+    limiter = ka.Limiter(1, name="database")
+    measure = partial(ka.offload, len, "", limiter=limiter)
+
+    async def call() -> None:
+        await measure()
+
+    with trace.recording():
+        async with ka.TaskGroup() as group, limiter:
+            group.start_soon(call, name="caller")
+            await settle()
+            lines = below(drawn(), "caller · ")
+    assert lines == [
+        "caller · waiting · 0.0 s old · test_tree.py:1 in call: await measure()",
+        "├─ offload(len) · since 0.0 s",
+        "└─ waits for 'database' · since 0.0 s",
     ]
 
 
