@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,18 @@ import pytest
 from support.backends import REAL, backend_and_options, chosen
 
 _HANGS = 120.0  # seconds; a test that takes longer waits for something that never comes
+_STDERR = os.dup(2)  # where it is said which one: pytest has taken the other
 
 
 @pytest.fixture(params=chosen(REAL))
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend_and_options(request.param)
+
+
+def pytest_configure() -> None:
+    """A script that starts the suite with ``&`` has it ignore Ctrl-C, which tests press."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,6 +65,6 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_hang() -> Iterator[None]:
-    faulthandler.dump_traceback_later(_HANGS, exit=True)
+    faulthandler.dump_traceback_later(_HANGS, exit=True, file=_STDERR)
     yield
     faulthandler.cancel_dump_traceback_later()
