@@ -309,6 +309,22 @@ async def test_an_outside_cancellation_passes(errors: Any) -> None:
     assert scope.cancelled_caught
 
 
+@BOTH
+@pytest.mark.parametrize("tasks", [0, 2])
+async def test_a_block_whose_work_is_done_is_left_in_peace(errors: Any, tasks: int) -> None:
+    """A cancellation from outside that finds nothing to wait for waits for the next line."""
+    done = False
+    with anyio.CancelScope() as scope:
+        async with ka.TaskGroup(errors=errors) as group:
+            handles = [group.start_soon(checkpoint) for _ in range(tasks)]
+            for handle in handles:
+                await handle
+            scope.cancel()
+        done = True
+    assert done
+    assert not scope.cancelled_caught
+
+
 # --- daemons ------------------------------------------------------------------------------
 
 

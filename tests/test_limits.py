@@ -188,6 +188,16 @@ def test_total_tokens_outside_a_run(backend: str) -> None:
     assert limiter.total_tokens == 4
 
 
+def test_what_is_borrowed_outside_a_run() -> None:
+    """Nothing is, as anyio's limiter says."""
+    limiter = ka.Limiter(3, name="three")
+    assert (limiter.borrowed_tokens, limiter.available_tokens) == (0, 3)
+    assert limiter.statistics().borrowers == ()
+    assert limiter.statistics().total_tokens == 3
+    with pytest.raises(anyio.NoEventLoopError):
+        limiter.acquire_nowait()
+
+
 def test_its_name() -> None:
     """What errors and traces call it."""
     assert LIMITER.name == "database"

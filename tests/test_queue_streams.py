@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import anyio
 import pytest
@@ -112,6 +113,23 @@ async def test_the_receiver_closes_while_one_sends(caplog: pytest.LogCaptureFixt
         "Queue 'pipe': 1 item was put and never taken"
     ]
     assert queue.statistics().abandoned == 1
+
+
+async def test_a_view_closed_while_one_waits_on_it() -> None:
+    """ClosedResourceError, as in anyio: it is not the end of what was sent."""
+    ours = ka.Queue[int](1)
+    theirs = anyio.create_memory_object_stream[int](1)
+
+    async def receive(stream: Any) -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await stream.receive()
+
+    with theirs[0], theirs[1]:
+        for stream in (ours.receive_stream, theirs[1]):
+            async with anyio.create_task_group() as group:
+                group.start_soon(receive, stream)
+                await settle()
+                await stream.aclose()
 
 
 async def test_the_sender_closes_while_one_receives() -> None:

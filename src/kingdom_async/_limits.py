@@ -115,11 +115,11 @@ class Limiter(CapacityLimiter):
 
     @property
     def borrowed_tokens(self) -> int:
-        return self.current.borrowed_tokens
+        return self.statistics().borrowed_tokens
 
     @property
     def available_tokens(self) -> float:
-        return self.current.available_tokens
+        return self.total_tokens - self.borrowed_tokens
 
     def acquire_nowait(self) -> None:
         self.current.acquire_nowait()
@@ -140,7 +140,10 @@ class Limiter(CapacityLimiter):
         self.current.release_on_behalf_of(borrower)
 
     def statistics(self) -> CapacityLimiterStatistics:
-        return self.current.statistics()
+        try:
+            return self.current.statistics()
+        except NoEventLoopError:  # where nothing is borrowed
+            return CapacityLimiter(self._tokens).statistics()
 
 
 def _misplaced(call: str, *given: object) -> TypeError:

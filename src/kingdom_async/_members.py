@@ -84,7 +84,8 @@ class Members:
         """Leave the group, and raise the first failure itself, with all the others on it."""
         # On asyncio anyio records the failure of a task a turn after the task has failed.
         before = self._names() if exc is not None else {}
-        if exc is not None or current_effective_deadline() == -math.inf:
+        is_cancelled = current_effective_deadline() == -math.inf
+        if exc is not None or (is_cancelled and self._has_failed()):
             # Where no task is left to wait for, a native cancellation makes anyio's exit
             # drop the failures that it has recorded.
             self._group.create_task(checkpoint(), name="TaskGroup: exit")
@@ -118,6 +119,9 @@ class Members:
             return False
         failed = (*self._tasks.failed(), *self._daemons.failed())
         return any(isinstance(error, (KeyboardInterrupt, SystemExit)) for _, error in failed)
+
+    def _has_failed(self) -> bool:
+        return bool(self._tasks.failed() or self._daemons.failed())
 
     def _names(self) -> dict[tuple[int, ...], str]:
         failed = (*self._tasks.failed(), *self._daemons.failed())

@@ -63,14 +63,18 @@ class ReceiveStream(ObjectReceiveStream[T_co]):
         self._closed = False
 
     async def receive(self) -> T_co:
-        if self._closed:
-            raise ClosedResourceError("receive() on a receive stream that is closed")
+        self._check_open()
         try:
             return await self._queue.get()
         except QueueClosed as error:
             if error is self._queue.error:
                 raise
+            self._check_open()  # or it was closed while this waited
             raise EndOfStream from None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedResourceError("receive() on a receive stream that is closed")
 
     async def aclose(self) -> None:
         self._closed = True
