@@ -427,6 +427,24 @@ async def test_tells_what_runs_there() -> None:
             assert [type(lag) for lag in recording.lags] == [trace.Lag]
 
 
+async def test_a_row_says_whether_an_age_is_known() -> None:
+    """As a tree does: a task from before the recording is at least as old as that."""
+    async with ka.TaskGroup() as group:
+        group.start_soon(ka.sleep_forever, name="early")
+        await ka.offload(int)
+        with trace.recording():
+            group.start_soon(ka.sleep_forever, name="late")
+            await ka.offload(int)
+            with trace.serve_control() as path:
+                answer = await elsewhere(control_at(path).top)
+                tree = await elsewhere(control_at(path).tree)
+            said = {row["name"]: (row["early"], row["foreign"]) for row in answer["rows"]}
+            assert said["early"] == (True, True)
+            assert said["late"] == (False, False)
+            assert "early (from before the recording) · waiting · at least " in tree["tree"]
+        group.cancel()
+
+
 async def test_tells_the_live_tasks_as_rows() -> None:
     """Sorted and cut short there; one of them in full, with its stack and its steps."""
 

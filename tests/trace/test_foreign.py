@@ -7,7 +7,7 @@ import gc
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack
 from typing import Any, Literal
 from weakref import ref
@@ -18,6 +18,10 @@ import trio
 
 import kingdom_async as ka
 from kingdom_async import trace
+from kingdom_async.trace import here
+from kingdom_async.trace.hub import hub
+from kingdom_async.trace.live import look
+from kingdom_async.trace.table import rows
 from support.backends import REAL, asyncio_only, chosen
 from support.turns import settle
 
@@ -113,6 +117,51 @@ async def test_a_trio_nursery(level: Level) -> None:
     assert child.place.endswith(" in test_a_trio_nursery")
     assert child.parent == recording.tasks[0].serial
     assert child.steps == (3 if level == "steps" else 0)
+
+
+@levels
+@asyncio_only
+async def test_a_task_of_asyncio_that_nobody_named(level: Level) -> None:
+    """It is called after what it runs as well; a name that somebody gave is left alone."""
+    given = ("early", "Task-", "Task-7b", "my Task-7")
+    tasks = [asyncio.create_task(wait()), *(asyncio.create_task(wait(), name=n) for n in given)]
+    await settle()
+    with trace.recording(level) as recording:
+        tree = trace.tree()
+        found = {task.name for task in recording.tasks}
+        first = tasks[0].get_name()
+        assert {f"{first} (wait)", *given} <= found
+        assert first not in found
+        assert f"{first} (wait) (from before the recording)" in tree
+        loop = here.current_loop()
+        (shown,) = rows(look(loop, hub.recorder_here()), None, "(WAIT)")
+        assert shown.task.name == f"{first} (wait)"
+    assert f"{first} (wait) · waiting" in trace.tree()
+    for task in tasks:
+        task.cancel()
+
+
+@asyncio_only
+async def test_a_task_that_runs_something_odd() -> None:
+    """What has no name of a function has none to add."""
+
+    class Odd:
+        def __await__(self) -> Generator[Any, Any, None]:
+            yield from asyncio.sleep(0).__await__()
+
+        def send(self, value: object) -> None:
+            raise StopIteration
+
+        def throw(self, *error: object) -> None: ...
+
+        def close(self) -> None: ...
+
+    Coroutine.register(Odd)
+    odd: Any = Odd()
+    task = asyncio.create_task(odd)
+    with trace.recording() as recording:
+        assert any(record.name == task.get_name() for record in recording.tasks)
+    await task
 
 
 async def part() -> None:

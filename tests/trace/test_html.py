@@ -642,6 +642,23 @@ def test_a_task_without_a_name_is_called_after_where_it_was_seen(show: Show) -> 
     assert "service.py:55 in rows" in shown.text("#details dl")
 
 
+def test_a_task_that_is_called_after_its_coroutine(show: Show) -> None:
+    """The line that it was at says more than its coroutine, which is found all the same."""
+    tasks = (
+        task(0, "Task-886 (Cycle.run_asgi)"),
+        task(1, "row", parent=0, group="amap at service.py:55 in rows"),
+        task(2, "Task-887 (Server.serve)"),
+        task(3, "row", parent=2, group="TaskGroup at service.py:70 in serve"),
+        *(task(10 + n, f"Task-{n} (fetch)") for n in range(30)),
+    )
+    shown = show(tasks=tasks)
+    names = ["Task-886 in rows", "row", "Task-887 (Server.serve)", "row", "Task-… (fetch)"]
+    assert shown.visible()["names"][:5] == names
+    assert shown.do("kingdom.find('run_asgi')") == 1
+    shown.do("kingdom.jump(1)")
+    assert "Cycle.run_asgi" in shown.text("#details dl")
+
+
 def test_who_came_later_is_not_drawn_from_the_beginning(show: Show) -> None:
     """A task that was noted after another's spawning was not there when the recording began."""
     ours = task(1, "ours", spawned=2.0, started=2.0, foreign=False)

@@ -129,6 +129,13 @@ def test_attributes_have_the_names_that_opentelemetry_gives_them() -> None:
     }
 
 
+def test_a_span_of_a_task_that_nobody_named_is_called_after_its_coroutine() -> None:
+    """asyncio's number would make a name of its own of each task."""
+    span = exported(snapshot(task(0, name="Task-12 (Cycle.run_asgi)")))["Cycle.run_asgi"]
+    assert span.attributes is not None
+    assert span.attributes["kingdom_async.task.name"] == "Task-12 (Cycle.run_asgi)"
+
+
 def test_a_failure_is_a_status_and_an_exception() -> None:
     """As instrumentation libraries report one."""
     span = exported(snapshot(task(0, outcome="error", error="KeyError")))["task-0"]

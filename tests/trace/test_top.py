@@ -50,6 +50,7 @@ def a_row(ident: int, **more: Any) -> dict[str, Any]:
         "item": None,
         "spans": [],
         "foreign": False,
+        "early": False,
         "warning": None,
     }
     return {**row, **more}
@@ -189,6 +190,30 @@ async def test_shows_the_process_and_its_tasks() -> None:
         histogram = said(app, "histogram").splitlines()
         assert histogram[0] == "steps  45 kept, 12 ms busy"
         assert histogram[3] == f"  < 1 ms {'█' * 20} 30"
+
+
+async def test_ages_that_are_not_known_to_the_second() -> None:
+    """Who was there before the recording is as old as that at least, as in a tree."""
+    old = a_row(80, foreign=True, early=True)
+    async with shown(Made([old, a_row(9, foreign=True)])) as (app, pilot):
+        await until(pilot, lambda: "await stack" in said(app, "story"))
+        table = app.query_one(DataTable[Text])
+        assert str(table.get_row_at(0)[3]) == "≥ 1 m 20"
+        assert str(table.get_row_at(1)[3]) == "9.0 s"
+        headline = said(app, "story").splitlines()[0]
+        assert headline == "task-80  waiting  at least 1 m 20 old  from before the recording"
+        await pilot.press("down")
+        await until(pilot, lambda: "task-9" in said(app, "story"))
+        assert said(app, "story").splitlines()[0] == "task-9  waiting  9.0 s old  foreign"
+
+
+async def test_a_service_of_an_older_version() -> None:
+    """Whose rows say less."""
+    row = a_row(1)
+    del row["early"]
+    async with shown(Made([row])) as (app, pilot):
+        await until(pilot, lambda: "await stack" in said(app, "story"))
+        assert str(app.query_one(DataTable[Text]).get_row_at(0)[3]) == "1.0 s"
 
 
 async def test_shows_what_is_wrong_before_all_else() -> None:

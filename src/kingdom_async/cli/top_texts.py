@@ -31,7 +31,7 @@ COLUMNS = (
     Column("warning", "warning", 14, descending=True),
     Column("name", "task", 34, descending=False),
     Column("state", "state", 7, descending=False),
-    Column("age", "age", 8, descending=True, is_number=True),
+    Column("age", "age", 9, descending=True, is_number=True),
     Column("idle", "rests", 8, descending=True, is_number=True),
     Column("busy", "busy", 8, descending=True, is_number=True),
     Column("steps", "steps", 8, descending=True, is_number=True),
@@ -88,7 +88,7 @@ def cells(row: Answer) -> list[Text]:
         Text(warning, style="yellow" if warning == _MILD else "bold red"),
         name,
         Text(row["state"], style=_STATES.get(row["state"], "")),
-        _number(seconds(row["age"])),
+        _number(f"{'≥ ' if _is_early(row) else ''}{seconds(row['age'])}"),
         _number(seconds(row["idle"])),
         _number(seconds(row["busy"]) if row["steps"] else _NONE),
         _number(f"{row['steps']:,}" if row["steps"] else _NONE),
@@ -103,6 +103,11 @@ def _name(row: Answer) -> Text:
         return Text().append(name, style="dim")
     at = name.rfind(".") + 1 if name.replace(".", "").isidentifier() else 0
     return Text().append(name[:at], style="dim").append(name[at:], style="bold")
+
+
+def _is_early(row: Answer) -> bool:
+    """True where it was there before the recording: how old it is, is not known."""
+    return bool(row.get("early"))  # a service of an older version does not say
 
 
 def _number(text: str) -> Text:
@@ -208,8 +213,10 @@ def story(task: Answer, *, has_ended: bool) -> Text:
     text.append(plain(task["name"]), style="bold")
     text.append("  has ended" if has_ended else f"  {task['state']}", style="green")
     if task["age"] is not None:
-        text.append(f"  {seconds(task['age'])} old")
-    if task["foreign"]:
+        text.append(f"  {'at least ' * _is_early(task)}{seconds(task['age'])} old")
+    if _is_early(task):
+        text.append("  from before the recording", style="dim")
+    elif task["foreign"]:
         text.append("  foreign", style="dim")
     for label, value in (
         ("group", task["group"]),

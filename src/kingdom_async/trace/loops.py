@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How the names of the tasks begin that a task group of ours starts for its own ends.
 CORE = "TaskGroup: "
+#: How asyncio calls a task that nobody has named; a number follows.
+_NUMBERED = "Task-"
 #: What asyncio itself runs in tasks, once the program is over.
 _SHUTDOWN = "BaseEventLoop.shutdown_"
 
@@ -231,6 +233,8 @@ def described(task: asyncio.Task[Any], parent: int = 0) -> NativeTask:
     except Exception:  # a task of somebody's own making
         name = type(task).__name__
     coro = task.get_coro()
-    ends_loop = getattr(coro, "__qualname__", "").startswith(_SHUTDOWN)
-    internal = name.startswith(CORE) or ends_loop
+    runs = str(getattr(coro, "__qualname__", ""))
+    internal = name.startswith(CORE) or runs.startswith(_SHUTDOWN)
+    if runs and name.startswith(_NUMBERED) and name[len(_NUMBERED) :].isdigit():
+        name = f"{name} ({runs})"
     return NativeTask(id(task), name, coro, parent, internal, task)

@@ -4,7 +4,8 @@ Rule: a span begins when its record is first seen and ends when that is seen end
 times of the record.
 
 Spans are named as the functions are: for a worker ``amap(fetch)[3]`` the span is
-``amap(fetch)``, and its full name an attribute, because backends group by the name.
+``amap(fetch)``, for ``Task-12 (fetch)`` it is ``fetch``, and the full name an attribute, because
+backends group by the name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from .records import Lint, Span
     from .snapshot import Snapshot
+
+_NUMBER = re.compile(r"\[\d+\]$|^Task-\d+ \((.*)\)$", re.DOTALL)
 
 
 class _Open(NamedTuple):
@@ -85,7 +88,7 @@ class Spans:
             parent = None
         known = (at for at in (task.spawned, task.started) if at is not None)
         begin = next(known, snapshot.began)
-        name = re.sub(r"\[\d+\]$", "", task.name) or "task"
+        name = _NUMBER.sub(r"\1", task.name) or "task"
         attributes = _task_attributes(task, snapshot)
         self._begin(task.serial, name, parent, begin, attributes, snapshot, links)
 

@@ -97,6 +97,7 @@ def row(task: LiveTask, warning: str | None, idle: float | None) -> dict[str, An
         "item": None if task.item is None else cut(task.item),
         "spans": [cut(span.name) for span in task.spans[-3:]],
         "foreign": task.foreign,
+        "early": task.early,
         "warning": warning,
     }
 

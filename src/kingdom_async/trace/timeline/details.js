@@ -71,6 +71,7 @@ function aboutTask(i) {
       ["Started", timeOf(tasks.started[i]), "number"],
       ["Ended", timeOf(tasks.ended[i]), "number"],
       ["Spawned at", tasks.place(i), "code"],
+      ["Runs", tasks.runs(i), "code"],
       ["Seen at", tasks.foreign(i) && tasks.lines(i).length ? tasks.lines(i).slice(0, 5).map((line) => el("div", {}, line)) : null, "code"],
       ["Group", tasks.group(i), "code"],
       ["Parent", parent >= 0 ? link(parent) : raw.tasks.parent[i] === null ? null : `task ${raw.tasks.parent[i]}, not kept`],

@@ -2,9 +2,9 @@
 // "amap(row)[4]" are of one family; where there are many, one row shows them all.
 
 // A task that nobody gave a name is called after the function that it was seen in: where it opened
-// a group, or where the loop was blocked. `tasks.lines` has all such lines.
+// a group, or where the loop was blocked; else after its coroutine. `tasks.lines` has all such lines.
 
-const NUMBERED = /^Task-\d+$/; // asyncio's own names
+const NUMBERED = /^(Task-\d+)(?: \((.*)\))?$/; // asyncio's own names, and what such a task runs
 tasks.lines = (() => {
   const found = new Map();
   const note = (i, line) => {
@@ -21,11 +21,15 @@ tasks.lines = (() => {
   const names = new Map();
   tasks.name = (i) => {
     if (!names.has(i)) {
-      const inside = NUMBERED.test(own(i)) ? tasks.lines(i)[0]?.split(" in ")[1] : null;
-      names.set(i, inside ? `${own(i)} in ${inside}` : own(i));
+      const [, number, runs] = NUMBERED.exec(own(i) ?? "") ?? [];
+      const inside = number ? tasks.lines(i)[0]?.split(" in ")[1] : null;
+      const isSaid = runs !== undefined && runs.split(".").at(-1) === inside;
+      names.set(i, inside && !isSaid ? `${number} in ${inside}` : own(i));
     }
     return names.get(i);
   };
+  /** What a task runs that is called after something else, or null. */
+  tasks.runs = (i) => (tasks.name(i) === own(i) ? null : NUMBERED.exec(own(i))[2] ?? null);
 }
 
 const LEVEL = 16; // from so many tasks side by side on,

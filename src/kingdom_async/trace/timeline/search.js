@@ -6,7 +6,7 @@ function find(query) {
   const wanted = query.trim().toLowerCase();
   const outcome = wanted.startsWith("is:") ? raw.outcomes.findIndex((name) => name === wanted.slice(3)) : -1;
   const line = (i) => (tasks.place(i) ?? "").split(" in ")[0]; // what is spawned in main is not main
-  const fits = (i) => (outcome >= 0 ? tasks.outcome[i] === outcome : `${tasks.name(i)}\n${line(i)}`.toLowerCase().includes(wanted));
+  const fits = (i) => (outcome >= 0 ? tasks.outcome[i] === outcome : `${tasks.name(i)}\n${line(i)}\n${tasks.runs(i) ?? ""}`.toLowerCase().includes(wanted));
   search.list = wanted === "" ? [] : tree.everything.filter((node) => node.task >= 0 && fits(node.task)).map((node) => node.task);
   search.matches = wanted === "" ? null : new Set(search.list);
   search.at = -1;
