@@ -244,3 +244,22 @@ def test_a_recording_of_the_test_beside_ours(pytester: pytest.Pytester) -> None:
     assert shown.count("lint long-step: ") == _BACKENDS
     assert len(re.findall("^WARNING.*long-step: ", shown, re.M)) == _BACKENDS
     assert len(re.findall(r" · failed at \S+.py:\d+ in test_fails", shown)) == _BACKENDS
+
+
+_LEAVES = """
+    async def test_leaves_a_token(no_leaks):
+        await ka.Limiter(1, name="pool").acquire()
+
+    async def test_explores(explore):
+        explore(test_leaves_a_token)
+"""
+
+
+def test_no_line_of_ours_in_the_tree_of_a_test_that_failed(pytester: pytest.Pytester) -> None:
+    """Neither where the test itself has ended, nor where it called a tool."""
+    options = ("-p", "no:asyncio", "--kingdom-trace=life", "--kingdom-backends=trio")
+    result = _run(pytester, "anyio_mode = auto", _LEAVES, *options)
+    result.assert_outcomes(failed=2)
+    shown = result.stdout.str()
+    assert "idle.py" not in shown
+    assert len(re.findall(r" · failed at \S+.py:\d+ in test_explores", shown)) == 1

@@ -50,6 +50,13 @@ def test_schedules_that_fail_alike_are_counted() -> None:
     assert str(report).endswith("  … and 2 like it, in report.failures")
 
 
+def test_a_run_that_fails_in_several_ways_is_one_that_failed() -> None:
+    """So never more fail than there were."""
+    report = Report("explore(body)", "trio", points=1, injected=1)
+    report.failures = [*_failing(range(1), "lost"), *_failing(range(1), "held")]
+    assert str(report).startswith("explore(body) on trio: 1 of 1 points, 1 failed\n")
+
+
 def test_a_replay_can_be_pasted_into_the_test() -> None:
     """A function is called what it is called there, and not by its qualified name."""
 

@@ -36,9 +36,10 @@ class NotLogged(LintLog):
 def tree_at(error: BaseException, loop: Loop) -> str:
     """The tasks of *loop*, in one of which *error* has just come out of the test."""
     ours = f" in {tree_text.__name__}: "  # where that task is by now
-    place = place_of(bare(error))
+    place = place_of(bare(error))  # none, where a tool has looked at what the test has left
+    failed = f" · failed at {place}" if place else ""
     return "\n".join(
-        f"{line.rpartition(' · ')[0]} · failed at {place}" if ours in line and place else line
+        f"{line.rpartition(' · ')[0]}{failed}" if ours in line else line
         for line in tree_text(loop).splitlines()
     )
 

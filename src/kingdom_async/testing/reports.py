@@ -22,6 +22,7 @@ if sys.version_info < (3, 11):
 _PRINTED = 10
 #: The lines of these tools say nothing of the program.
 _HERE = os.path.join(os.path.dirname(__file__), "")
+_TOOLS = (_HERE, os.path.join(os.path.dirname(os.path.dirname(__file__)), "pytest_plugin.py"))
 
 
 def called(func: object) -> str:
@@ -34,7 +35,7 @@ def place_of(error: BaseException) -> str:
     place, traceback = "", error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if not is_library(code.co_filename) and not code.co_filename.startswith(_HERE):
+        if not is_library(code.co_filename) and not code.co_filename.startswith(_TOOLS):
             place = str(Line(code.co_filename, traceback.tb_lineno, code.co_name))
         traceback = traceback.tb_next
     return place
@@ -127,7 +128,7 @@ class Report:
     def __str__(self) -> str:
         head = f"{self.call} on {self.backend}: {self.injected} of {self.points} points"
         ended = ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
-        count = len(self.failures)
+        count = len({failure.replay for failure in self.failures})  # several of one run are one
         failed = "none failed" if not count else f"{count} failed"
         lines = [f"{head}, {failed}" + (f" ({ended})" if ended else "")]
         lines += self.remarks
