@@ -19,9 +19,10 @@ from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
 from support.backends import asyncio_only, chosen
+from support.turns import settle
 
 if sys.version_info < (3, 11):
-    from exceptiongroup import BaseExceptionGroup
+    from exceptiongroup import BaseExceptionGroup, ExceptionGroup
 
 asyncio_virtual = pytest.mark.parametrize(
     "anyio_backend", chosen(("asyncio+virtual",)), indirect=True
@@ -354,3 +355,100 @@ async def test_cancelled_by_wait_for_nothing_is_lost(
 ) -> None:
     """By asyncio.wait_for, at each step and between any two of them."""
     await check(program, wait_for, lambda: anyio.sleep(1), caplog)
+
+
+# --- and after it ---------------------------------------------------------------------------
+
+
+async def fail_in_cleanup() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        raise ValueError("cleanup")
+
+
+async def first_group() -> None:
+    async with ka.TaskGroup(errors="first") as group:
+        group.start_soon(fail_in_cleanup)
+
+
+async def first_group_whose_body_fails() -> None:
+    async with ka.TaskGroup(errors="first"):
+        await fail_in_cleanup()
+
+
+FAILURES_THAT_WIN = pytest.mark.parametrize(
+    "call",
+    [
+        first_group,
+        first_group_whose_body_fails,
+        lambda: ka.gather(fail_in_cleanup()),
+        lambda: ka.first_success(fail_in_cleanup()),
+        lambda: ka.first_finished(fail_in_cleanup()),
+        lambda: ka.amap(lambda _: fail_in_cleanup(), [1]),
+    ],
+    ids=["group", "body", "gather", "first_success", "first_finished", "amap"],
+)
+
+
+@asyncio_only
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="as asyncio.TaskGroup, since 3.13")
+@FAILURES_THAT_WIN
+async def test_a_cancellation_that_a_failure_won_over_is_raised_by_the_next_wait(
+    call: Callable[[], Any],
+) -> None:
+    """It is not forgotten, however often one wins; and it is counted once."""
+    went_on = False
+
+    async def main() -> None:
+        nonlocal went_on
+        for _ in range(2):
+            with pytest.raises((ValueError, ExceptionGroup)):
+                await call()
+        assert asyncio.current_task().cancelling() == 1
+        with pytest.raises(asyncio.CancelledError):
+            await checkpoint()
+        went_on = True
+        raise asyncio.CancelledError
+
+    task = asyncio.ensure_future(main())
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert went_on
+
+
+@asyncio_only
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="as asyncio.TaskGroup, since 3.13")
+@FAILURES_THAT_WIN
+async def test_a_timeout_of_asyncio_takes_its_cancellation_back(
+    call: Callable[[], Any],
+) -> None:
+    """After asyncio.timeout has ended, what came of the failure it caused can be waited for."""
+    with pytest.raises((ValueError, ExceptionGroup)):
+        async with asyncio.timeout(0):
+            await call()
+    assert asyncio.current_task().cancelling() == 0
+    await checkpoint()
+
+
+@asyncio_only
+@FAILURES_THAT_WIN
+async def test_what_was_cancelled_before_the_call_is_not_cancelled_again(
+    call: Callable[[], Any],
+) -> None:
+    """A cancellation that the caller had handled already stays handled."""
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        with pytest.raises((ValueError, ExceptionGroup)), anyio.CancelScope() as scope:
+            asyncio.get_running_loop().call_soon(scope.cancel)
+            await call()
+        await checkpoint()
+
+    task = asyncio.ensure_future(main())
+    await settle()
+    task.cancel()
+    await task

@@ -34,6 +34,20 @@ async def test_asyncio_get_running_loop() -> None:
     assert await anyio.to_thread.run_sync(find) is None
 
 
+@asyncio_only
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="not used before 3.13")
+async def test_whether_a_cancellation_is_pending() -> None:
+    """`_members.native_cancels` asks a task of asyncio for _must_cancel."""
+    task = asyncio.current_task()
+    assert task is not None
+    assert getattr(task, "_must_cancel", None) is False, (
+        "a task has no _must_cancel any more; see _members.native_cancels()"
+    )
+    task.cancel()
+    assert task._must_cancel  # type: ignore[attr-defined]
+    task.uncancel()
+
+
 def test_the_mapping_inside_a_context() -> None:
     """`_crew` tells by gc.get_referents(copy_context())[0] whether a variable was set."""
     message = "a Context no longer refers to its mapping first; see _crew._work_until_touched()"

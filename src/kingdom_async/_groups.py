@@ -42,8 +42,9 @@ class TaskGroup(anyio.abc.TaskGroup):
         errors: ``"group"`` raises an ``ExceptionGroup`` of all failures, as anyio does.
             ``"first"`` raises the first failure itself, so that ``except DbError:`` works.
             Each other one is a note on it, stands in a group at the end of its chain, and is
-            logged. A failure wins over a cancellation from outside, and ``KeyboardInterrupt``
-            and ``SystemExit`` over all.
+            logged. A failure wins over a cancellation from outside, which the next wait then
+            raises (one by ``asyncio.Task.cancel()`` on Python 3.13 and later only), and
+            ``KeyboardInterrupt`` and ``SystemExit`` win over all.
 
     Example:
         >>> async with ka.TaskGroup(errors="first") as group:
@@ -263,6 +264,8 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        if self._first:
+            self._members.enter()
         if (observer := _observe.observer) is not None:
             observer.opened(self)
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Container
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,15 @@ _UNFINISHED = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 class Members:
     """The tasks of one group: ordinary ones, and daemons, which end when those have."""
 
-    __slots__ = ("_daemons", "_daemons_ended", "_group", "_leaving", "_tasks", "_watched")
+    __slots__ = (
+        "_cancels",
+        "_daemons",
+        "_daemons_ended",
+        "_group",
+        "_leaving",
+        "_tasks",
+        "_watched",
+    )
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
@@ -36,6 +45,11 @@ class Members:
         self._leaving = False
         self._watched = False
         self._daemons_ended = False
+        self._cancels = 0
+
+    def enter(self) -> None:
+        """The block is entered: cancellations from now on are those of the group's time."""
+        self._cancels = native_cancels()
 
     def add(self, handle: TaskHandle[Any, Any], daemon: bool) -> None:
         """Keep the handle of a task that was started."""
@@ -97,6 +111,7 @@ class Members:
             if raised is not None and _failures_in(raised, before):
                 await settle()
                 raised = first_of(_failures_in(raised, before), self._names())
+                cancel_again(self._cancels)
                 if self._has_ended_the_loop():
                     raised = asyncio.CancelledError("the event loop is shut down")
             if raised is None or raised is exc:
@@ -172,6 +187,39 @@ def _failures_in(
     real = (without(cancelled, error) for error in errors)
     failures = [error for error in real if error is not None]
     return distinct(sorted(failures, key=lambda error: identity(bare(error)) not in before))
+
+
+if sys.version_info >= (3, 13):
+
+    def native_cancels() -> int:
+        """How many of the ``Task.cancel()`` calls that nobody took back it has heard of."""
+        loop = asyncio._get_running_loop()  # pyright: ignore[reportUnknownMemberType]
+        task: Any = None if loop is None else asyncio.current_task(loop)
+        return 0 if task is None else task.cancelling() - getattr(task, "_must_cancel", 0)
+
+    def cancel_again(before: int) -> None:
+        """Cancel the task anew, where a failure won over a native cancellation.
+
+        *before* is what `native_cancels` said when the work began. The next wait raises the
+        cancellation, as under a cancelled scope; or else nobody would hear of it any more. So
+        does ``asyncio.TaskGroup``.
+        """
+        if (
+            get_cancelled_exc_class() is asyncio.CancelledError
+            and native_cancels() > before
+            and current_effective_deadline() != -math.inf
+            and (task := asyncio.current_task()) is not None
+        ):
+            task.uncancel()
+            task.cancel()
+
+else:  # what is cancelled anew cannot be taken back by asyncio.timeout(), before Python 3.13
+
+    def native_cancels() -> int:
+        return 0
+
+    def cancel_again(before: int) -> None:
+        pass
 
 
 async def settle() -> None:

@@ -17,7 +17,7 @@ from ._arguments import check_coroutines, close_all, name_of_coroutine, shown
 from ._failures import log_failure, logger, short_repr, task_cancelled
 from ._given import Given, returns_coroutine, runs
 from ._groups import TaskGroup
-from ._members import settle
+from ._members import cancel_again, native_cancels, settle
 from ._scopes import cancelled_natively
 from ._shielded import shielded
 
@@ -150,6 +150,7 @@ class _Race(Generic[T]):
         self._late: list[T] = []
         self._failed: dict[int, Exception] = {}
         self._one_failed = Event()
+        self._cancels = native_cancels()
 
     async def run(self, stagger: float | None) -> None:
         """Let them run until the race is decided and all have ended."""
@@ -169,6 +170,7 @@ class _Race(Generic[T]):
         except BaseException as error:
             if isinstance(error, get_cancelled_exc_class()) and self._has_failed():
                 await settle()
+                cancel_again(self._cancels)
                 return  # a failure wins over a cancellation from outside
             self._caller_is_gone()
             await self._discard_late()
