@@ -91,9 +91,16 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/recording": {"trace/flight", "trace/recorder", "trace/store"},
         "trace/flight": {"trace/recording"},
         "trace/lints": {"trace/causes", "trace/recorder", "trace/rows", "trace/store"},
-        "trace/asyncio_steps": {"trace/recorder", "trace/rows", "trace/store"},
+        "trace/edges": {"trace/recorder", "trace/rows", "trace/store"},
+        "trace/asyncio_steps": {
+            "trace/edges",
+            "trace/recorder",
+            "trace/rows",
+            "trace/store",
+        },
         "trace/instrument": {
             "trace/causes",
+            "trace/edges",
             "trace/recorder",
             "trace/recording",
             "trace/rows",

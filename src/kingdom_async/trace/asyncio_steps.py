@@ -8,17 +8,21 @@ the last recording ends. If somebody wrapped ours meanwhile it stays, and only p
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio.events import Handle
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .edges import cut, first_step_over
 from .guard import guarded
 from .loops import described
 from .records import now
 from .rows import BEGUN, FOREIGN
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from .loops import AsyncioLoop
     from .recorder import Recorder
     from .rows import Account
@@ -34,10 +38,16 @@ def watch(recorder: Recorder, loop: AsyncioLoop) -> Callable[[], None]:
     if _timed is None or not _timed.is_called(loop):
         _timed = _Timed(Handle._run)
     _timed.add(recorder, loop)
+    account = recorder.store.accounts.get(loop.identify())
+    if account is not None:  # the step that the recording begins in: cut at its beginning
+        task = loop.current_task()
+        loop.native.call_soon(first_step_over, recorder, now(), account, task)
     return partial(_unwatch, _timed, recorder)
 
 
 def _unwatch(timed: _Timed, recorder: Recorder) -> None:
+    if recorder.is_here():
+        timed.cut(recorder)
     timed.remove(recorder)
     if not timed.watched and Handle._run is timed.run:
         _put_back(timed)
@@ -67,6 +77,14 @@ class _Timed:
     def remove(self, recorder: Recorder) -> None:
         self.watched = tuple(pair for pair in self.watched if pair[0] is not recorder)
         self._look_at(*self.watched)
+
+    def cut(self, recorder: Recorder) -> None:
+        """The step that the recording ends in is cut at its end."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code is not self.run.__code__:
+            frame = frame.f_back
+        if frame is not None:
+            cut(recorder, frame.f_locals["start"], frame.f_locals["account"])
 
     def is_called(self, loop: AsyncioLoop) -> bool:
         """True if a handle still goes through this wrapper, whoever wrapped it since."""

@@ -93,6 +93,7 @@ class Hub(Blocks):
             self.recorders = (*self.recorders, recorder)
             self._at_work[recording] = recorder
             self._ends[recording] = ends
+        recorder.strangers.sweep()
         ends.append(monitor.add(Sampler(recorder, self._deadlines), after=EVERY))
         ends.append(monitor.add(recording.lint_log.tick, after=EVERY))
         if loop.backend == "trio":
@@ -103,7 +104,6 @@ class Hub(Blocks):
             from .asyncio_steps import watch as watch_asyncio
 
             ends.append(watch_asyncio(recorder, loop))
-        recorder.strangers.sweep()
 
     def _drop(self, recorder: Recorder) -> None:
         with self._changing:

@@ -19,6 +19,7 @@ from outcome import Error
 from trio.lowlevel import Task
 
 from .causes import is_called
+from .edges import cut
 from .guard import guarded
 from .loops import CORE, NativeTask
 from .recording import Recording
@@ -177,9 +178,9 @@ class _Watching(trio.abc.Instrument):
         recorder, cancelled = self._recorder, self._loop.cancelled
         get_account, append = recorder.store.accounts.get, recorder.store.steps.append
         long_step = recorder.thresholds.long_step
-        current: Account | None = None
-        holder: Task | None = None
-        begun = 0.0
+        holder, begun = _running(), now()
+        # The step that the recording begins in is cut at its beginning, the last one at its end.
+        current: Account | None = get_account(id(holder))
 
         # Written out, since this is paid for at each step of each task.
         def before_task_step(task: Task) -> None:
@@ -212,6 +213,7 @@ class _Watching(trio.abc.Instrument):
 
         def let_go() -> None:
             nonlocal current, holder
+            cut(recorder, begun, current)
             current = holder = None
 
         vars(self).update(before_task_step=before_task_step, before_io_wait=before_io_wait)
@@ -316,6 +318,14 @@ def watch(recorder: Recorder, loop: TrioLoop) -> Callable[[], None]:
         instrument._let_go()
 
     return end
+
+
+def _running() -> Task | None:
+    """The task that the caller is in, if any."""
+    try:
+        return trio.lowlevel.current_task()
+    except RuntimeError:
+        return None
 
 
 def _look_for_cancel(task: Task, cancelled: dict[int, Any]) -> None:
