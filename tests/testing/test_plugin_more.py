@@ -161,6 +161,28 @@ def test_the_last_words_are_seen(pytester: pytest.Pytester) -> None:
     )
 
 
+_SLOW = """
+    async def naps():
+        await ka.sleep(0.01)
+
+    def test_explored():
+        from kingdom_async.testing import explore
+        explore(naps, seeds=10_000, backend="asyncio+uvloop").raise_if_failed()
+"""
+
+
+@pytest.mark.skipif(_BACKENDS < 3, reason="elsewhere time is virtual")
+def test_of_many_runs_the_one_is_told_that_it_is_in(pytester: pytest.Pytester) -> None:
+    """So that much work is told from a run that hangs; and no line of pytest's is shown."""
+    result = _run(pytester, "", _SLOW, "-p", "no:asyncio", "--kingdom-timeout=3")
+    result.assert_outcomes(failed=1)
+    told = (
+        "E*TookTooLong: test_explored has not ended after 1 s of real time (kingdom_timeout); "
+    )
+    result.stdout.fnmatch_lines([f"{told}it is here, in run *:", "E*, in test_explored"])
+    result.stdout.no_fnmatch_line("E*_pytest*")
+
+
 _FOR_EVER = """
     from kingdom_async.testing import guard
     guard._STEP = 0.3

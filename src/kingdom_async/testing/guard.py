@@ -68,6 +68,8 @@ class Phase:
         self.is_trios: bool = False
         #: A tool runs in it that makes many runs, and asks between two of them.
         self.asks: bool = False
+        #: Which of them it is in, the first being 1.
+        self.runs: int = 0
 
     def enters(self, loop: Loop, cancel: Callable[[], None] | None) -> None:
         """It runs in *loop* from here on."""
@@ -101,11 +103,23 @@ class Phase:
         if self.loop is not None:
             where = tree_text(self.loop)
         else:
-            where = "".join(traceback.format_stack(sys._current_frames().get(thread))[-12:])
+            where = _stack(sys._current_frames().get(thread))
+        run = f", in run {self.runs}" if self.runs > 1 else ""
         return (
             f"{self.what} has not ended after {self.seconds:g} s of real time "
-            f"(kingdom_timeout); it is here:\n{where}"
+            f"(kingdom_timeout); it is here{run}:\n{where}"
         )
+
+
+def _stack(frame: FrameType | None) -> str:
+    """The lines of a thread, from the test's own on."""
+    stack = traceback.extract_stack(frame)
+    pytests = [number for number, one in enumerate(stack) if _PYTEST in one.filename]
+    own = stack[pytests[-1] + 1 :] if pytests else []
+    return "".join(traceback.format_list((own or stack)[-12:]))
+
+
+_PYTEST = f"{os.sep}_pytest{os.sep}"
 
 
 #: What is under way, by the thread.
@@ -123,6 +137,7 @@ def between_runs() -> None:
     if phase is None:
         return
     phase.asks = True
+    phase.runs += 1
     if phase.said is not None:
         raise TookTooLong(phase.said)
 
