@@ -69,7 +69,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/otel_metrics": {"trace/records"},
         "trace/otel_spans": {"trace/records", "trace/snapshot", "trace/texts"},
         "trace/logs": {"trace/records"},
-        "trace/suspects": set(),
+        "trace/suspects": {"trace/records"},
         "trace/waits": set(),
         "trace/monitor": {"trace/guard", "trace/records"},
     },

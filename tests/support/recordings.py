@@ -280,8 +280,8 @@ class Service:
                     "blocked-loop",
                     me,
                     place,
-                    "task 'metrics' blocked the loop for 0.41 s at "
-                    "metrics.py:18 in collect: re.sub(pattern, '', text)",
+                    "task 'metrics' (metrics.py:18 in collect) held the loop for 0.412 s: "
+                    "re.sub(pattern, '', text)",
                 )
                 yield 0.412, 0.3
             yield self.random.uniform(3e-3, 9e-3), 0.5

@@ -576,6 +576,20 @@ def test_a_block_lasts_until_its_ping_is_answered(show: Show) -> None:
     assert "held the loop for 4.00 s: while True:" in shown.text("#table")
 
 
+@pytest.mark.parametrize("lags", [(Lag(2.0, 4.0),), ()], ids=["asked", "not kept"])
+def test_a_block_whose_length_is_told(show: Show, lags: tuple[Lag, ...]) -> None:
+    """A lint of a block that is over says how long it was, and is as old as the first report."""
+    lint = held(2.25, 0.25)
+    said = lint.message.replace("has held the loop for 0.25", "held the loop for 4")
+    lint = replace(lint, message=said)
+    shown = show(tasks=(task(0, "bad"),), lints=(lint,), lags=lags, backend="asyncio+uvloop")
+    (block,) = shown.do("kingdom.steps()")
+    assert block["to"] - block["from"] == pytest.approx(4, abs=0.3)
+    assert block["from"] == pytest.approx(2, abs=0.3)
+    assert "held the loop for 4 s: while True:" in shown.text("#table")
+    assert "bad · 4.00 s" in shown.text("#wrong")
+
+
 def test_a_block_that_is_not_over_lasts_to_the_end(show: Show) -> None:
     """It is drawn to the end of the recording, and said to last at least so long."""
     shown = show(
@@ -694,7 +708,7 @@ def test_the_row_of_warnings_tells_and_leads(service: Shown) -> None:
     at = service.do("kingdom.where('main', 2.067)")
     box = service.page.locator("#timeline").bounding_box()
     service.page.mouse.move(box["x"] + at["x"], box["y"] + 33)
-    assert service.text("#tip").startswith("blocked-loop\ntask 'metrics' blocked the loop")
+    assert service.text("#tip").startswith("blocked-loop\ntask 'metrics' (metrics.py:18 in collect) held")
     service.page.mouse.click(box["x"] + at["x"], box["y"] + 33)
     assert service.do("kingdom.selected()") == "metrics"
 

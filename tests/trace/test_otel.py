@@ -333,11 +333,12 @@ def test_a_span_goes_out_when_it_ends_under_one_that_has_not(sink: Sink) -> None
 
 
 def test_a_lint_is_an_event_once(sink: Sink) -> None:
-    """Though the recording has it each time."""
+    """Though the recording has it each time, and may know more of it later."""
     lint = Lint("stuck", 0, None, "task-0 waits", BEGAN + 0.5)
     recording = Recording(snapshot(live(0), lints=(lint,)))
     exporter = otel.Exporter(recording, sink.tracer)
     exporter.export()
+    recording.now = snapshot(live(0), lints=(replace(lint, message="task-0 waited 5 s"),))
     exporter.export()
     exporter.close()
     events = [event.name for event in sink.spans()["task-0"].events]

@@ -124,10 +124,37 @@ async def test_who_blocks_the_loop(
     assert " let go of the loop after 0." in second.getMessage()
 
     (lint,) = [each for each in recording.lints if each.kind == "blocked-loop"]
-    assert lint.message == head.removeprefix("blocked-loop: ")
+    # Of what is over, the recording has the true length.
+    length = second.getMessage().partition(" let go of the loop after ")[2]
+    assert f" in {name}) held the loop for {length}" in lint.message
+    assert lint.message.endswith(source)
     assert lint.task == next(task.serial for task in recording.tasks if task.name == "worker")
     assert lint.place == first.place  # type: ignore[attr-defined]
     assert max(lag.seconds for lag in recording.lags) >= SOON
+
+
+async def test_a_block_that_is_not_over_when_the_recording_ends(reports: Reports) -> None:
+    """The recording has what was known then, and does not change any more."""
+    with trace.watchdog(SOON):
+        recording = trace.start()
+        async with ka.TaskGroup() as group:
+            group.start_soon(_stop_in_a_block, reports, name="worker")
+        (lint,) = recording.lints
+        assert " has held the loop for 0." in lint.message
+        await until_told(reports, 2)
+    assert " let go of the loop after " in reports.messages[1]
+    assert recording.lints == (lint,)
+
+
+async def _stop_in_a_block(reports: Reports) -> None:
+    reports.wait_in_c()
+    trace.stop()
+
+
+async def until_told(reports: Reports, number: int) -> None:
+    with anyio.fail_after(_LATE):
+        while len(reports.messages) < number:  # noqa: ASYNC110  # they come from a thread
+            await anyio.sleep(0.005)
 
 
 async def test_a_callback_that_blocks_the_loop(reports: Reports) -> None:

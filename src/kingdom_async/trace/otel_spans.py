@@ -46,7 +46,8 @@ class Spans:
         self.open: dict[Hashable, _Open] = {}
         #: Of all that the last snapshot had, for children.
         self.contexts: dict[Hashable, Context] = {}
-        self.lints: set[Lint] = set()
+        #: Those that are events already. What a lint says is amended when more is known.
+        self.lints: set[Hashable] = set()
 
     def take(self, snapshot: Snapshot) -> int:
         """Begin what is new, then end what has ended; returns how many ended."""
@@ -132,7 +133,7 @@ class Spans:
     def _add_lints(self, snapshot: Snapshot) -> None:
         for lint in snapshot.lints:
             begun = self.open.get(lint.task)
-            if begun is not None and lint not in self.lints:
+            if begun is not None and _key_of(lint) not in self.lints:
                 attributes = _known(
                     {
                         "kingdom_async.lint.kind": lint.kind,
@@ -142,7 +143,7 @@ class Spans:
                 )
                 at = _nanoseconds(lint.at, begun.epoch)
                 begun.span.add_event("kingdom_async.lint", attributes, timestamp=at)
-        self.lints = set(snapshot.lints)
+        self.lints = {_key_of(lint) for lint in snapshot.lints}
 
     def _end(
         self,
@@ -233,6 +234,10 @@ def _known(attributes: dict[str, Any]) -> dict[str, Any]:
 def _nanoseconds(at: float, epoch: float) -> int:
     # apart, because a float of today's seconds is exact to 256 ns only
     return round(epoch * 1e9) + round(at * 1e9)
+
+
+def _key_of(lint: Lint) -> Hashable:
+    return lint.kind, lint.task, lint.at
 
 
 def _keyed(spans: Iterable[Span]) -> Iterator[tuple[Hashable, Span]]:

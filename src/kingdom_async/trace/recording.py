@@ -201,8 +201,10 @@ class Recording:
         place: str | None = None,
         amount: float = 0.0,
         where: str | None = None,
-    ) -> None:
+    ) -> Lint | None:
         """Note that something looks wrong; *what* goes on from the name of the task.
+
+        Returns the lint, if it is kept.
 
         Args:
             kind: The rule that it breaks.
@@ -214,7 +216,7 @@ class Recording:
                 task was spawned there.
         """
         if not self.is_on:
-            return
+            return None
         at = now()
         life = None if serial is None else self._store.life_of(serial)
         name = None if life is None else life.name
@@ -225,7 +227,7 @@ class Recording:
             guarded(self.lint_log.count)(kind, key, name, what, amount)
         is_counted = self._is_flooded_by(kind, at)
         if is_counted and not is_logged:
-            return
+            return None
         message = what
         if life is not None:
             if place is None and life.place is not None:
@@ -235,10 +237,12 @@ class Recording:
         lint = Lint(kind, serial, place, message, at)
         if is_logged:
             guarded(self.lint_log.log)(lint, name, key, where)
-        if not is_counted:
-            self._store.add_lint(lint)
-            for tell in self.when_linted:
-                guarded(tell)(lint, name)
+        if is_counted:
+            return None
+        self._store.add_lint(lint)
+        for tell in self.when_linted:
+            guarded(tell)(lint, name)
+        return lint
 
     def _is_flooded_by(self, kind: str, at: float) -> bool:
         """True if there was enough of a kind lately; what more there is, is only counted.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from threading import Lock
 from types import CodeType
 from typing import Any, TypeVar
 
@@ -60,6 +61,8 @@ class Store:
         self.all_spans: int = 0
         self.lints: deque[Lint] = deque(maxlen=_LINTS)
         self.all_lints: int = 0
+        #: Lints come from the loop and from the thread that looks at it.
+        self._linting = Lock()
         self.lags: deque[Lag] = deque(maxlen=_LAGS)
 
     # --- writing -----------------------------------------------------------------------
@@ -125,8 +128,17 @@ class Store:
 
     def add_lint(self, lint: Lint) -> None:
         """Keep a lint."""
-        self.all_lints += 1
-        self.lints.append(lint)
+        with self._linting:
+            self.all_lints += 1
+            self.lints.append(lint)
+
+    def amend_lint(self, lint: Lint, amended: Lint) -> None:
+        """More is known of a lint now."""
+        with self._linting:
+            for number, each in enumerate(self.lints):
+                if each is lint:
+                    self.lints[number] = amended
+                    return
 
     def frozen(self) -> Store:
         """A copy that nobody writes to."""

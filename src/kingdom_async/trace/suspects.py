@@ -6,7 +6,10 @@ Rule: what is told is told by those who see it; none of them decides who reads i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .records import Lint
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Thresholds:
 
 
 class Suspect(Protocol):
-    """Told of what looks wrong with a task."""
+    """Told of what looks wrong with a task; returns what is kept of it."""
 
     def __call__(
         self,
@@ -41,4 +44,4 @@ class Suspect(Protocol):
         place: str | None = None,
         amount: float = 0.0,
         where: str | None = None,
-    ) -> None: ...
+    ) -> Lint | None: ...

@@ -8,6 +8,7 @@ process stood still.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .loops import Loop
     from .recorder import Recorder
     from .recording import Recording
+    from .store import Store
 
 #: Seconds between two pings at least; how late the thread itself may be before it wonders.
 _SHORTEST, _OVERSLEPT = 0.01, 0.1
@@ -36,6 +38,8 @@ _SHORTEST, _OVERSLEPT = 0.01, 0.1
 _SHARE, _SHARE_BLIND = 0.05, 0.5
 #: How many lines of the stack are told, from the inside.
 _LINES = 30
+
+_HAS_HELD = re.compile(r"\bhas held the loop for \S+ s\b")
 
 
 @contextmanager
@@ -185,6 +189,8 @@ class Watchdog:
         #: What was reported of this ping, for the second report.
         self._told: Lint | None = None
         self._name: str | None = None
+        #: What the recordings have of it, to be amended when its length is known.
+        self._noted: list[tuple[Store, Lint]] = []
         self._due = inf
         self._cpu = process_time()
         #: How long this thread has stood in line for a processor; None until it is known.
@@ -307,10 +313,13 @@ class Watchdog:
         """Tell every recording, and log it."""
         what = f"{what}: {found.source}" if found.source else what
         last = None
+        self._noted = []
         for recorder in self._recorders():
             last = serial_in(recorder, found.task)
             text = what if last is not None else f"{found.who} {what}"
-            recorder.suspect("blocked-loop", last, text, found.place)
+            noted = recorder.suspect("blocked-loop", last, text, found.place)
+            if noted is not None:
+                self._noted.append((recorder.store, noted))
         stack = "".join(f"\n  {line}: {line.source}" for line in found.stack[-_LINES:])
         lint = Lint("blocked-loop", last, found.place, f"{found.who} {what}", now())
         self._log(replace(lint, message=lint.message + stack), found.name)
@@ -321,9 +330,12 @@ class Watchdog:
         told, self._told = self._told, None
         if told is not None:
             seconds = (ping.answered or now()) - ping.sent
-            who = told.message.partition(" has held the loop")[0]
+            who = _HAS_HELD.split(told.message)[0].rstrip()
             message = f"{who} let go of the loop after {seconds:.3g} s"
             self._log(replace(told, message=message, at=now()), self._name)
+            for store, lint in self._noted:
+                said = _HAS_HELD.sub(f"held the loop for {seconds:.3g} s", lint.message, 1)
+                store.amend_lint(lint, replace(lint, message=said))
 
     def _log(self, lint: Lint, name: str | None) -> None:
         if not self._is_quiet:

@@ -1,8 +1,8 @@
 // What the watchdog saw: from when to when the loop was blocked. It tells of a block while it
-// lasts, so its words know the beginning only; the end is in the answer to its ping, in a step,
-// or not in the recording at all. Where no step tells of a block, it becomes one.
+// lasts, and of its length once it is over. Where the recording ended before, the end is in the
+// answer to a ping, in a step, or nowhere. Where no step tells of a block, it becomes one.
 
-const HELD = /\b(?:has held the loop|held the loop|blocked the loop) for ([\d.]+(?:e[+-]?\d+)?) s\b/;
+const HELD = /\b(?:has held the loop|held the loop) for ([\d.]+(?:e[+-]?\d+)?) s\b/;
 const STOOD = /\bafter ([\d.]+(?:e[+-]?\d+)?) s in which no thread could run\b/; // who did it is a guess
 
 const blocks = (() => {
@@ -11,8 +11,9 @@ const blocks = (() => {
     const said = lints.kind(n) === "blocked-loop" ? HELD.exec(lints.message(n)) ?? STOOD.exec(lints.message(n)) : null;
     if (said === null || Number.isNaN(lints.at[n])) continue;
     const from = Math.max(0, lints.at[n] - Number(said[1]));
-    const lasting = said[0].startsWith("has ");
-    found.push({ lint: n, from, said: Number(said[1]), guess: !HELD.test(lints.message(n)), ...(lasting ? endOfBlock(lints.at[n]) : { to: lints.at[n], sure: true }) });
+    const guess = !HELD.test(lints.message(n));
+    const ends = said[0].startsWith("has ") ? endOfBlock(lints.at[n]) : guess ? { to: lints.at[n], sure: true } : wholeBlock(lints.at[n], Number(said[1]));
+    found.push({ lint: n, from, said: Number(said[1]), guess, ...ends });
   }
   return found;
 })();
@@ -30,6 +31,13 @@ function endOfBlock(at) {
   const ran = (times) => times.some((time) => time > at && time < END - 1e-3);
   const wentOn = lags.at[lag + 1] > at || steps.from[step + 1] > at || ran(tasks.started) || ran(tasks.ended);
   return wentOn ? { to: at, sure: false } : { to: END, sure: false, open: true };
+}
+
+/** From when to when a block of so many seconds was that lasted at *at*, early in it. */
+function wholeBlock(at, seconds) {
+  const seen = endOfBlock(at);
+  const to = seen.sure ? seen.to : Math.min(END, at + seconds);
+  return { from: Math.max(0, seen.from ?? to - seconds), to, sure: true };
 }
 
 function lastUntil(times, count, at) {
