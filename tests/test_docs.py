@@ -74,6 +74,7 @@ def test_a_page_does_what_it_says(blocks: list[Block], backend: str, tmp_path: P
     run_page(blocks, backend, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [
