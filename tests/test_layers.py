@@ -141,6 +141,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/_internals_leaks": {"testing/_internals"},
         "testing/_internals_pytest": {"testing/_internals"},
         "testing/_internals_schedules": {"testing/_internals"},
+        "testing/checked": set(),
         "testing/cleanups": set(),
         "testing/coroutines": set(),
         "testing/left": set(),
@@ -150,12 +151,14 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/said_once": set(),
         "testing/steps": set(),
         "testing/walk": {"testing/_internals"},
+        "testing/warned": {"testing/_internals_leaks"},
     },
     {
         "testing/births": set(),
         "testing/held": set(),
         "testing/idle": set(),
         "testing/orders": set(),
+        "testing/written": set(),
     },
     {
         "testing/asyncio_clock": set(),
@@ -169,6 +172,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {
         "testing/between": set(),
         "testing/clock": set(),
+        "testing/fault_options": set(),
     },
     {
         "testing/around": set(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import socket
 import threading
 import time
 import warnings
@@ -243,7 +244,7 @@ def test_a_failure_says_where_and_how_to_see_it_again(backend: str) -> None:
     assert re.fullmatch(
         rf"step {points}, test_cancel_everywhere\.py:\d+ in forgets_the_lock: held after "
         r"the run: <.*> \(locked\)\n  replay: cancel_everywhere\(forgets_the_lock, "
-        rf"backend='{re.escape(backend)}', watch=…, only={points}\)",
+        rf"backend='{re.escape(backend)}', watch=\[lambda: LOCKS\[-1\]\], only={points}\)",
         str(last),
     )
     assert isinstance(last.error, Broken)
@@ -291,6 +292,30 @@ def test_what_the_body_raises_by_itself(backend: str) -> None:
 
 
 @every_backend
+def test_a_semaphore_of_the_body(backend: str) -> None:
+    """One that knows how many may have it is watched; of one that does not, that is said."""
+    made: list[Any] = []
+
+    async def bounded() -> None:
+        made.append(anyio.Semaphore(2, max_value=2))
+        await made[-1].acquire()
+        await ka.checkpoint()
+        made[-1].release()
+
+    async def unbounded() -> None:
+        made.append(anyio.Semaphore(2))
+        await made[-1].acquire()
+        await ka.checkpoint()
+        made[-1].release()
+
+    report = cancel_everywhere(bounded, backend=backend, watch=[lambda: made[-1]])
+    assert "held after the run: <" in str(report.failures[-1])
+    report = cancel_everywhere(unbounded, backend=backend, watch=[lambda: made[-1]])
+    assert report.failures[0].step is None
+    assert "does not know how many may have it; make it with max_value" in str(report)
+
+
+@every_backend
 def test_an_offload_may_return_although_cancelled(backend: str) -> None:
     """Its result came late, and what was done must be known: this is no swallowing."""
 
@@ -318,6 +343,115 @@ def test_hung_runs_end_it(backend: str) -> None:
     assert report.outcomes == {"hung": 3}
     assert "stopped early: 3 runs were hung" in str(report)
     assert all(re.search("deadlock|hung", str(failure)) for failure in report.failures)
+
+
+# --- what is left open ------------------------------------------------------------------
+
+
+@every_backend
+@pytest.mark.parametrize(("mended"), [False, True], ids=["planted", "mended"])
+def test_a_socket_that_is_not_closed(mended: bool, backend: str) -> None:
+    """Python closes it when it is dropped, and only warns; here that fails the run."""
+
+    async def body() -> None:
+        first, second = socket.socketpair()
+        try:
+            await ka.checkpoint()
+        finally:
+            if mended:
+                first.close()
+                second.close()
+        first.close()
+        second.close()
+
+    report = cancel_everywhere(body, backend=backend)
+    assert [failure.step for failure in report.failures] == ([] if mended else [1])
+    if not mended:
+        assert "left behind: unclosed <socket.socket family=" in str(report)
+        allowed = cancel_everywhere(body, backend=backend, raises=ResourceWarning)
+        allowed.raise_if_failed()
+
+
+@every_backend
+@pytest.mark.parametrize(("mended"), [False, True], ids=["planted", "mended"])
+def test_a_connection_that_is_not_closed(mended: bool, backend: str) -> None:
+    """Each in the run that left it, though loops keep what they listen to until they end."""
+
+    async def body() -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener:
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            stream = await anyio.connect_tcp("127.0.0.1", port)
+            try:
+                await ka.checkpoint()
+            finally:
+                if mended:
+                    await anyio.aclose_forcefully(stream)
+            await stream.aclose()
+
+    report = cancel_everywhere(body, backend=backend)
+    steps = {failure.step for failure in report.failures}
+    assert len(steps) == (0 if mended else 1), report
+    assert mended or "left behind: unclosed " in str(report)
+
+
+@every_backend
+def test_worker_processes_leave_nothing_to_blame_the_body_for(backend: str) -> None:
+    """Where one is cancelled in its start, asyncio and trio leave their pipes to Python."""
+
+    async def body() -> None:
+        await ka.offload(int, to="process")
+
+    cancel_everywhere(body, backend=backend).raise_if_failed()
+
+
+# --- its replay, pasted ------------------------------------------------------------------
+
+
+class Shop:
+    """It has its lock for ever, where it is cancelled at the wrong moment."""
+
+    def __init__(self) -> None:
+        self.lock = anyio.Semaphore(1, max_value=1)
+
+    async def sell(self) -> None:
+        self.lock = anyio.Semaphore(1, max_value=1)
+        await self.lock.acquire()
+        await ka.checkpoint()
+        self.lock.release()
+
+
+@every_backend
+def test_a_replay_can_be_pasted_where_the_call_is(backend: str) -> None:
+    """Whatever is a method, a partial or a lambda there stands as it is written."""
+    shop = Shop()
+
+    async def sell(shop: Shop) -> None:
+        await shop.sell()
+
+    reports = [
+        cancel_everywhere(shop.sell, backend=backend, watch=[lambda: shop.lock]),
+        cancel_everywhere(partial(sell, shop), watch=[lambda: shop.lock], backend=backend),
+        cancel_everywhere(
+            lambda: shop.sell(),
+            backend=backend,
+            check=lambda: shop.lock.value == 1,
+            raises=(LookupError, OSError),
+            patience=3,
+        ),
+    ]
+    for report in reports:
+        found = report.failures[-1]
+        again = eval(found.replay, {**globals(), **locals()})
+        assert (again.injected, again.points) == (1, report.points)
+        assert again.failures[-1].step == found.step
+        assert str(again.failures[-1].error)[-9:] == str(found.error)[-9:]
+
+
+def test_a_replay_where_there_is_no_source() -> None:
+    """Names must do then."""
+    report = eval("cancel_everywhere(forgets_the_lock, watch=[lambda: LOCKS[-1]])")
+    assert ", watch=…, only=" in report.failures[0].replay
 
 
 # --- around it -------------------------------------------------------------------------
@@ -387,26 +521,87 @@ async def test_inside_a_loop_it_says_so() -> None:
         cancel_everywhere(three_turns)
 
 
+async def _needs_an_account(account: str) -> None:
+    await ka.checkpoint()
+
+
+async def _async_check() -> None:
+    raise AssertionError("it is never run")
+
+
+def _check_of_a_run(run: object) -> None:
+    raise AssertionError("it is never called")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
         ({"body": 3}, TypeError, "takes an async function, not 3"),
         ({"body": lambda: 3}, TypeError, "takes an async function, and .* returned 3"),
+        (
+            {"body": _needs_an_account},
+            TypeError,
+            "its body without arguments",
+        ),
+        ({"check": 3}, TypeError, "check must be a function, not 3"),
+        ({"check": _async_check}, TypeError, "check must be an ordinary function"),
+        (
+            {"check": lambda: _async_check()},
+            TypeError,
+            "check must be an ordinary function",
+        ),
+        (
+            {"check": _check_of_a_run},
+            TypeError,
+            "check is called without arguments",
+        ),
         ({"mode": "thrice"}, ValueError, "mode must be one of 'once', 'twice'"),
         ({"mode": "native", "backend": "trio"}, ValueError, "which trio does not have"),
         ({"watch": 3}, TypeError, r"watch takes a list, not 3; write watch=\[lock\]"),
         ({"watch": [3]}, TypeError, "watch takes locks, semaphores, conditions"),
-        ({"task": "x"}, ValueError, "no task called 'x' has taken a step; there were "),
+        (
+            {"task": "x"},
+            ValueError,
+            "no task called 'x' .*; there were '.*three_turns'",
+        ),
+        ({"task": 3}, TypeError, r"task takes the name of tasks, not 3; write task='worker\*'"),
+        ({"raises": [OSError]}, TypeError, "raises takes a class of errors or a tuple of them"),
+        ({"seed": "7"}, TypeError, "seed takes one whole number, not '7'"),
+        ({"clock": "unreal"}, ValueError, "clock must be 'virtual' or 'real', not 'unreal'"),
+        ({"grace": "x"}, TypeError, "grace must be a number of seconds, not 'x'"),
+        ({"patience": 0}, ValueError, "patience must be more than 0 seconds"),
+        ({"only": 0}, ValueError, "only must be 1 or more, not 0"),
+        ({"only": "3"}, TypeError, "only must be a whole number, not '3'"),
         ({"backend": "curio"}, ValueError, "backend='curio' is no backend"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
-    """Each is refused with what to write instead."""
+    """Each is refused at once, with what to write instead."""
     body = arguments.pop("body", three_turns)
-    with pytest.raises(error, match=says):
-        report = cancel_everywhere(body, **{"backend": "asyncio", **arguments})
-        report.raise_if_failed()
-        raise report.failures[0].error
+    with pytest.raises(error, match=says) as caught:
+        cancel_everywhere(body, **{"backend": "asyncio", **arguments})
+    assert type(caught.value) is error
+
+
+def test_a_coroutine_is_refused_and_closed() -> None:
+    """Warnings are errors here: nothing is left that nobody awaits."""
+    with pytest.raises(TypeError, match=r"pass three_turns, not three_turns\(\)"):
+        cancel_everywhere(three_turns())  # type: ignore[arg-type]
+
+
+@every_backend
+def test_a_check_that_compares_and_raises_nothing(backend: str) -> None:
+    """False is as good as an error."""
+    report = cancel_everywhere(three_turns, backend=backend, check=lambda: 1 == 2)
+    assert [failure.step for failure in report.failures] == [None, 1, 2, 3]
+    assert "returned False" in str(report)
+    cancel_everywhere(three_turns, backend=backend, check=lambda: True).raise_if_failed()
+
+
+def test_a_step_that_does_not_come() -> None:
+    """A replay of a body that has changed meanwhile says so."""
+    report = cancel_everywhere(three_turns, backend="asyncio", only=99)
+    assert "step 99 did not come: the body took 3 steps" in str(report)
 
 
 def test_a_body_that_never_waits() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -250,3 +252,38 @@ def test_arguments() -> None:
         explore(too_late, seeds=["x"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"^explore\(\) takes an async function, and print "):
         explore(print)  # type: ignore[arg-type]
+    for body, check, says in (
+        (too_late(), None, r"pass too_late, not too_late\(\)"),
+        (too_late, 3, "check must be a function, not 3"),
+        (too_late, too_late, "check must be an ordinary function, and too_late is async"),
+        (too_late, lambda: too_late(), "check must be an ordinary function"),
+        (partial(ka.sleep), None, r"its body without arguments, and sleep\(\) needs delay"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            explore(body, check=check)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "error"),
+    [
+        (0, ValueError),
+        ([], ValueError),
+        (-3, ValueError),
+        (True, TypeError),
+        (None, TypeError),
+        (1.5, TypeError),
+        ([((0, 2),)], TypeError),
+        ([((3, -1),)], TypeError),
+    ],
+)
+def test_seeds_that_would_run_nothing_are_refused(seeds: Any, error: type[Exception]) -> None:
+    """Or would pass for a number that they are not."""
+    with pytest.raises(error, match=r"^seeds .*; write seeds=200"):
+        explore(too_late, seeds=seeds)
+
+
+def test_a_check_that_compares_and_raises_nothing() -> None:
+    """False is as good as an error, and the replay has it as it is written."""
+    report = explore(too_late, seeds=3, check=lambda: False)
+    assert len(report.failures) == 3
+    assert report.failures[0].replay.endswith(", check=lambda: False)")

@@ -399,8 +399,14 @@ async def test_arguments() -> None:
     with pytest.raises(TypeError, match=r"^allow takes a collection of patterns; write "):
         async with no_leaks(allow="task x"):
             pass
-    with pytest.raises(ValueError, match=r"^grace must be 0 or more seconds, not -1$"):
+    with pytest.raises(ValueError, match=r"^grace must be 0 or more seconds, not -1; "):
         async with no_leaks(grace=-1):
+            pass
+    with pytest.raises(ValueError, match=r"^grace must be 0 or more seconds, not nan; "):
+        async with no_leaks(grace=float("nan")):
+            pass
+    with pytest.raises(TypeError, match=r"^allow takes patterns, not 3; write allow="):
+        async with no_leaks(allow=[3]):  # type: ignore[list-item]
             pass
 
 

@@ -90,6 +90,12 @@ def semaphore_value(semaphore: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def semaphore_most(semaphore: Any) -> int | None:
+    """How many may acquire it where nobody has; None where it does not know."""
+    most = getattr(semaphore, "max_value", None)
+    return getattr(semaphore, "_bound_value", None) if most is None else most
+
+
 def keep_for_ever(one: object) -> None:
     """Never free *one*: a coroutine that goes on whatever is thrown in would then, too."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))

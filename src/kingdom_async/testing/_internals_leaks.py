@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import sys
 import threading
 import warnings
@@ -23,6 +24,23 @@ from anyio import create_memory_object_stream
 from ._internals import _check, _Gone, _wanted, need
 
 NO_LEAKS = "no_leaks"
+
+#: Said by Python and uvloop of what the backends themselves leave open for a moment where a
+#: child process is cancelled in its start or its end. No program can close that.
+PROCESSES = re.compile(
+    r"^subprocess \d+ is still running|^loop is closed|^unclosed \S+ <_io\.\w+ name=\d+ |"
+    r"_Unix(ReadPipe|WritePipe|Subprocess)Transport|UVProcessTransport|(Read|Write)UnixTransport"
+)
+#: How what `cancel_everywhere` finds is told where it is no leak: a cancelled producer has put
+#: what it has put, and worker processes have a task, or a thread of asyncio's, that stays until
+#: the end of the run.
+STAYS = (
+    "queue ",
+    "task 'AnyIO process pool shutdown task'",
+    "task 'anyio._backends._trio._shutdown_process_pool'",
+    "thread 'waitpid-",  # Python 3.10
+    "thread 'asyncio-waitpid-",  # Python 3.11
+)
 
 
 def watch_unawaited(see: Callable[[Any], None]) -> Callable[[], None]:
@@ -208,11 +226,19 @@ def _check_pools() -> None:
     _wanted(process, "_ExecutorManagerThread")
     _wanted(queues.Queue, "_feed")
     _wanted(_asyncio, "_threadpool_idle_workers", "_shutdown_process_pool_on_exit")
+    if sys.platform != "win32":
+        from asyncio import unix_events
+
+        names = "_UnixReadPipeTransport", "_UnixWritePipeTransport", "_UnixSubprocessTransport"
+        _wanted(unix_events, *names)
     if "trio" in sys.modules:
         from trio._core import _thread_cache
 
         _wanted(_thread_cache.THREAD_CACHE, "_idle_workers")
         _wanted(_thread_cache.WorkerThread, "_thread")
+        from anyio._backends import _trio
+
+        _wanted(_trio, "_shutdown_process_pool")
 
 
 def check() -> None:

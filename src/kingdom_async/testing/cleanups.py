@@ -30,7 +30,7 @@ def has_cleanup(generator: AsyncGeneratorType[Any, Any]) -> bool:
 
 def _blocks_around(path: str, line: int) -> list[ast.stmt] | None:
     """The statements around a line, within its function; None where the source is not known."""
-    tree = _parsed(path, "".join(linecache.getlines(path)))
+    tree = parsed(path, "".join(linecache.getlines(path)))
     if tree is None:
         return None
     around: list[ast.stmt] = []
@@ -70,7 +70,7 @@ def _catches_all(handler: ast.ExceptHandler) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _parsed(path: str, source: str) -> ast.Module | None:
+def parsed(path: str, source: str) -> ast.Module | None:
     try:
         return ast.parse(source, path) if source else None
     except (SyntaxError, ValueError):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio
 import sniffio
 
-from .._arguments import name_of, refuse_async_generator, shown
+from .._arguments import check_seconds, name_of, refuse_async_generator, shown
 from .._backend import choose_backend
 from ._internals import ASYNCIO_CLOCK, need
 from .idle import GRACE, Deadlock, Idle
@@ -114,10 +114,7 @@ def _refuse(func: object, grace: float) -> None:
             f"run_virtual() takes an async function and its arguments, not {shown(func)}; "
             "write run_virtual(main)"
         )
-    if not grace >= 0:
-        raise ValueError(
-            f"grace must be 0 or more seconds, not {grace!r}; it is real time, such as 0.02"
-        )
+    check_seconds("grace", grace, "it is real time, such as 0.02")
     try:
         library = sniffio.current_async_library()
     except sniffio.AsyncLibraryNotFoundError:

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import gc
 import traceback
-import warnings
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 
-import sniffio
-
-from .._arguments import name_of, refuse_async_generator, shown
 from .._backend import choose_backend
 from . import _internals_faults, _internals_leaks
+from .checked import NotAsChecked, ask, check_body, refuse_running_loop
+from .fault_options import Clock, Options, named, nothing_to_do
 from .guard import between_runs
-from .held import refuse_unwatchable
-from .injection import MODES, Injector, Mode, Plan
-from .one_run import Body, Clock, NotAsync, Run, Settings, chain_of, run_once
+from .injection import Injector, Mode
+from .one_run import Body, Run, Settings, chain_of, run_once
 from .patience import Watchdog
-from .reports import Failure, Report, called
+from .reports import Broken, Failure, Report, called
 from .said_once import said_once
+from .warned import Warned
+from .written import Written
 
 #: Python 3.12 has frozen some hundred objects when it starts.
 _FROZEN_AT_START = 5000
@@ -30,6 +29,7 @@ _FROZEN_AT_START = 5000
 _is_frozen = False
 #: So many objects are collected in no time.
 _FEW = 10_000
+_CALL = "cancel_everywhere"
 #: After so many runs that had to be given up, each of which takes long, no more are made.
 _MOST_HUNG = 3
 
@@ -54,9 +54,9 @@ def cancel_everywhere(
     The first run is left alone, to count the steps that the body and the tasks it starts take.
     In the others the cancellation comes right after one step, when its task waits again. After
     each run no task, thread, pool, stream, limiter token, async generator or coroutine that
-    nobody awaited may be left, nothing in *watch* may be held, no task that was cancelled may
-    have returned all the same (but for `offload`, which returns what comes late), and *check*
-    must not raise.
+    nobody awaited may be left, no socket or file may have been dropped without being closed,
+    nothing in *watch* may be held, no task that was cancelled may have returned all the same
+    (but for `offload`, which returns what comes late), and *check* must not raise.
 
     Each run has an event loop of its own, so this is called from an ordinary function. trio
     takes its tasks in the same order in each run.
@@ -65,17 +65,19 @@ def cancel_everywhere(
         body: An async function without arguments. It makes what it uses, so that each run
             begins alike.
         backend: As for `run`; the variable is ``KINGDOM_ASYNC_BACKEND``, the default asyncio.
-        check: A function called after each run; it raises if something is wrong, such as an
-            item that is neither in the queue nor handled.
+        check: A function called after each run; it raises, or returns False, if something is
+            wrong, such as an item that is neither in the queue nor handled.
         watch: Locks, semaphores, conditions and limiters, or functions that return those that
             the body has made. Prefer the second: a lock left held spoils the runs that follow.
+            A semaphore that the body makes needs its ``max_value``.
         mode: ``"once"``. ``"twice"``: again one step later, from further out; on asyncio by
             ``Task.cancel()``, which goes through shields. ``"native"``: by ``Task.cancel()``,
             asyncio only. ``"error"``: `InjectedError` is raised in the task in place of a
             cancellation, where it waits in a checkpoint or a sleep of the body's own.
         task: Cancel only tasks of that name, alone, after their own steps; patterns as of
             ``fnmatch``, and the last part of a dotted name is enough.
-        raises: What the body may raise besides, without that being a failure.
+        raises: What the body may raise besides, without that being a failure;
+            ``ResourceWarning`` allows sockets and files that are not closed.
         seed: Of a schedule to run under, as of `explore`; default, the loop's own order.
         clock: ``"virtual"`` lets time jump, except on uvloop, which cannot; ``"real"`` for
             bodies with threads that neither `offload` nor anyio has started.
@@ -95,17 +97,19 @@ def cancel_everywhere(
         >>> cancel_everywhere(transfer, check=nothing_lost).raise_if_failed()
     """
     __tracebackhide__ = True
-    name = _checked(body, backend, watch, mode, task)
+    check_body("cancel_everywhere", body)
+    name = choose_backend(backend)
+    options = Options(check, watch, mode, task, raises, seed, clock, grace, patience, only)
+    options.refuse_wrong(name)
+    refuse_running_loop("cancel_everywhere", body)
     _internals_faults.check(name)
     _internals_leaks.check()
-    allowed = raises if isinstance(raises, tuple) else (raises,)
-    settings = Settings(name, clock, watch, allowed, grace, seed or 0, patience)
-    options = _shown_options(check, watch, mode, task, raises, seed, clock)
-    runs = _Runs(body, check, settings, Plan(mode, task, seed), options)
+    runs = _Runs(body, options, name, Written("cancel_everywhere"))
     with ExitStack() as stack:
         runs.watchdog = stack.enter_context(Watchdog(patience))
-        for block in (_small_heap(), _warnings_kept(), said_once(runs.report.call)):
-            stack.enter_context(block)
+        stack.enter_context(_small_heap())
+        runs.warned = stack.enter_context(Warned())
+        stack.enter_context(said_once(runs.report.call))
         runs.count()
         for point in range(1, runs.report.points + 1) if only is None else (only,):
             between_runs()
@@ -119,23 +123,25 @@ class _Runs:
     """All runs of one call."""
 
     watchdog: Watchdog
+    warned: Warned
 
-    def __init__(
-        self,
-        body: Body,
-        check: Callable[[], object] | None,
-        settings: Settings,
-        plan: Plan,
-        options: str,
-    ) -> None:
+    def __init__(self, body: Body, options: Options, backend: str, written: Written) -> None:
         self._body = body
-        self._check = check
-        self._settings = settings
-        self._plan = plan
         self._options = options
+        self._plan = options.plan
+        self._settings = Settings(
+            backend,
+            options.clock,
+            options.watch,
+            options.allowed,
+            options.grace,
+            options.seed or 0,
+            options.patience,
+        )
+        self._written = written
         self._hung = 0
         self._missed: list[int] = []
-        self.report = Report(f"cancel_everywhere({called(body)}{options})", settings.backend)
+        self.report = Report(f"{_CALL}({called(body)}{options.text(named)})", backend)
 
     def count(self) -> None:
         """Run the body undisturbed."""
@@ -143,13 +149,14 @@ class _Runs:
         run = self._run(injector)
         self.report.points = injector.count
         for error in run.errors:
-            if isinstance(error, NotAsync):
-                raise error
+            if isinstance(error, NotAsChecked):
+                raise TypeError(str(error)) from None
             self._failed(error, None, "")
+        self._look_for_unclosed(run, None, "")
         if run.is_hung:
             self.report.points = 0
         elif injector.count == 0 and not run.errors:
-            raise _nothing_to_do(self._body, self._plan, injector.names)
+            raise nothing_to_do(self._body, self._plan, injector.names)
 
     def strike(self, point: int) -> bool:
         """Run it with a cancellation after that step; False if there shall be no more runs."""
@@ -162,12 +169,19 @@ class _Runs:
         else:
             self.report.injected += 1
             self.report.outcomes[run.outcome] += 1
+        step = point if injector.struck else None
         for error in run.errors:
-            self._failed(error, point if injector.struck else None, injector.place)
+            self._failed(error, step, injector.place)
+        self._look_for_unclosed(run, step, injector.place)
         return not self._is_over(run)
 
     def finished_report(self) -> Report:
-        if self._missed:
+        if self._missed and self._options.only is not None:
+            self.report.remarks.append(
+                f"step {self._options.only} did not come: the body took "
+                f"{self.report.points} steps"
+            )
+        elif self._missed:
             self.report.remarks.append(
                 f"not reached this time: {len(self._missed)} of the steps; threads, or what "
                 "else differs from run to run, make them come and go"
@@ -176,17 +190,29 @@ class _Runs:
 
     def _run(self, injector: Injector) -> Run:
         run = run_once(self._body, self._settings, injector, self.watchdog)
-        if self._check is not None and not run.is_hung:
+        if self._options.check is not None and not run.is_hung:
             try:
-                self._check()
+                ask(_CALL, self._options.check)
+            except NotAsChecked as error:
+                raise TypeError(str(error)) from None
             except Exception as error:
                 run.errors.append(error)
         return run
 
+    def _look_for_unclosed(self, run: Run, step: int | None, place: str) -> None:
+        """Python closes files, sockets and such that are dropped, and says so."""
+        unclosed = self.warned.unclosed()
+        if run.is_hung or ResourceWarning in self._options.allowed:
+            return
+        for one in unclosed:
+            self._failed(Broken(f"left behind: {one}"), step, place)
+
     def _failed(self, error: BaseException, step: int | None, place: str) -> None:
-        only = "" if step is None else f", only={step}"
+        like = self._written.like
+        body = like("body", self._body, called(self._body))
         backend = f", backend={self._settings.backend!r}"
-        replay = f"cancel_everywhere({called(self._body)}{backend}{self._options}{only})"
+        only = "" if step is None else f", only={step}"
+        replay = f"{_CALL}({body}{backend}{self._options.text(like)}{only})"
         failure = Failure(replay, error, step=step, seed=self._plan.seed, place=place)
         self.report.failures.append(failure)
         for one in chain_of(error):  # their frames would keep what the runs had made
@@ -222,102 +248,3 @@ def _small_heap() -> Generator[None, None, None]:
     finally:
         if not is_frozen:  # else whoever had frozen the program's objects wants them frozen
             gc.unfreeze()
-
-
-@contextmanager
-def _warnings_kept() -> Generator[None, None, None]:
-    """Warnings about what the report says anyway are not given; all others are, afterwards."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-        gc.collect()  # what the last run has left,
-        gc.collect()  # and what its finalizers have brought back
-    seen: set[tuple[str, str, int]] = set()
-    for one in caught:
-        key = str(one.message), one.filename, one.lineno
-        if key not in seen and not _is_reported(one):
-            seen.add(key)
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-
-
-def _is_reported(warning: warnings.WarningMessage) -> bool:
-    return issubclass(warning.category, ResourceWarning) or "was never awaited" in str(
-        warning.message
-    )
-
-
-# --- arguments -------------------------------------------------------------------------
-
-
-def _checked(
-    body: object, backend: str | None, watch: object, mode: object, task: str | None
-) -> str:
-    """The backend, if all is well."""
-    refuse_async_generator("cancel_everywhere", body)
-    if not callable(body):
-        raise TypeError(
-            f"cancel_everywhere() takes an async function, not {shown(body)}; "
-            "write cancel_everywhere(body)"
-        )
-    if mode not in MODES:
-        raise ValueError(
-            f"mode must be one of {', '.join(map(repr, MODES))}, not {shown(mode)}"
-        )
-    name = choose_backend(backend)
-    if mode == "native" and name == "trio":
-        raise ValueError(
-            "mode='native' is asyncio's Task.cancel(), which trio does not have; "
-            "use backend='asyncio', or mode='once'"
-        )
-    refuse_unwatchable(watch)
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        return name
-    raise RuntimeError(
-        f"cancel_everywhere({name_of(body)}) inside a running {library} loop; it starts loops "
-        "of its own, so call it from an ordinary function"
-    )
-
-
-def _nothing_to_do(body: object, plan: Plan, names: Collection[str]) -> ValueError:
-    call = f"cancel_everywhere({name_of(body)})"
-    if plan.task is not None:
-        there = ", ".join(sorted(map(repr, names))) or "none"
-        return ValueError(
-            f"{call}: no task called {plan.task!r} has taken a step; there were {there}"
-        )
-    if plan.mode == "error":
-        return ValueError(
-            f"{call}: it waits in no checkpoint and no sleep, where mode='error' raises; let "
-            "these stand for what may fail"
-        )
-    return ValueError(f"{call}: it never waits, so it cannot be cancelled")
-
-
-def _shown_options(
-    check: Callable[[], object] | None,
-    watch: Collection[object],
-    mode: Mode,
-    task: str | None,
-    raises: type[BaseException] | tuple[type[BaseException], ...],
-    seed: int | None,
-    clock: Clock,
-) -> str:
-    """What was given, as it is written in a call."""
-    options: list[str] = []
-    if check is not None:
-        options.append(f"check={called(check)}")
-    if watch:
-        options.append("watch=…")
-    if mode != "once":
-        options.append(f"mode={mode!r}")
-    if task is not None:
-        options.append(f"task={task!r}")
-    if raises:
-        options.append("raises=…" if isinstance(raises, tuple) else f"raises={called(raises)}")
-    if seed is not None:
-        options.append(f"seed={seed}")
-    if clock != "virtual":
-        options.append(f"clock={clock!r}")
-    return "".join(f", {option}" for option in options)

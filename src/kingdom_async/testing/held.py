@@ -34,6 +34,9 @@ class Held:
                 pairs += [(one, _free(one)) for one in _made(source)]
         return [
             f"held after the run: {shown(one)} ({state})"
+            if before
+            else f"cannot be watched: {shown(one)} does not know how many may have it; make it "
+            "with max_value, or asyncio's as a BoundedSemaphore"
             for one, before in pairs
             if (state := _state(one)) != before
         ]
@@ -85,10 +88,10 @@ def _state_or_refuse(one: Any) -> str:
 
 
 def _free(one: Any) -> str:
-    """The state of what nobody holds."""
+    """The state of what nobody holds; empty where that is not known."""
     if _internals_faults.semaphore_value(one) is not None:
-        most = getattr(one, "max_value", None)
-        return _state(one) if most is None else f"value {most}"
+        most = _internals_faults.semaphore_most(one)
+        return "" if most is None else f"value {most}"
     return _NONE_BORROWED if _is_limiter(one) else "free"
 
 

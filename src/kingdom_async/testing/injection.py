@@ -102,6 +102,12 @@ class Injector(Watcher):
         for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
             self.__dict__.pop(name, None)
 
+    @property
+    def has_cancelled_natively(self) -> bool:
+        """It has called asyncio's ``Task.cancel()`` of the body's own task, or may have."""
+        natively = self._plan.mode in ("native", "twice")
+        return self.struck and natively and isinstance(self._main, asyncio.Task)
+
     def swallowed(self) -> list[str]:
         """The names of tasks that were cancelled, and returned all the same."""
         return [

@@ -22,7 +22,7 @@ from weakref import WeakSet
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import current_default_thread_limiter
 
-from .._arguments import shown
+from .._arguments import check_seconds, shown
 from .._backend import current_backend
 from .._limits import LIMITERS
 from ..trace.loops import AsyncioLoop, Loop, NativeTask
@@ -69,10 +69,7 @@ async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGen
         >>> async with no_leaks():
         ...     await serve_one_request()
     """
-    if isinstance(allow, str):
-        raise TypeError(f"allow takes a collection of patterns; write allow=[{allow!r}]")
-    if isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0:
-        raise ValueError(f"grace must be 0 or more seconds, not {shown(grace)}")
+    _refuse_wrong(grace, allow)
     _internals_leaks.check()
     watch = Watch()
     watch.begin()
@@ -83,6 +80,18 @@ async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGen
         watch.end()
     if leaks:
         raise LeakError(leaks)
+
+
+def _refuse_wrong(grace: float, allow: object) -> None:
+    if isinstance(allow, str):
+        raise TypeError(f"allow takes a collection of patterns; write allow=[{allow!r}]")
+    things: list[object] = [*allow] if isinstance(allow, Collection) else [allow]  # pyright: ignore[reportUnknownArgumentType]
+    for one in things:
+        if not isinstance(one, str):
+            raise TypeError(
+                f"allow takes patterns, not {shown(one)}; write allow=['thread Otel*']"
+            )
+    check_seconds("grace", grace, "write grace=1")
 
 
 def _is_allowed(leak: Leak, allow: Collection[str]) -> bool:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
-from .._arguments import name_of, shown
+from .._arguments import name_of
 from .._backend import anyio_backend
 from .._failures import without
 from ..trace.hub import hub
 from ..trace.tree import tree_of
-from . import _internals_faults
+from . import _internals_faults, _internals_leaks
+from .checked import coroutine_of
 from .clock import virtual_backend
 from .coroutines import Abandoned
 from .held import Held
@@ -31,6 +32,7 @@ from .reports import Broken
 from .steps import watched_backend
 
 if TYPE_CHECKING:
+    from .fault_options import Clock
     from .injection import Injector
     from .left import Leak
     from .patience import Watchdog
@@ -39,21 +41,9 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 Body = Callable[[], Awaitable[object]]
-Clock = Literal["virtual", "real"]
 
 #: Real seconds for which a program on virtual time may wait for nothing that is known of.
 _GIVE_UP = 0.2
-#: What may be left over: a cancelled producer has put what it has put, and worker
-#: processes have a task, or a thread of asyncio's, that stays until the end of the run.
-_NO_LEAK = (
-    "queue ",
-    "task 'AnyIO process pool shutdown task'",
-    "task 'anyio._backends._trio._shutdown_process_pool'",
-    "thread 'waitpid-",  # Python 3.10
-    "thread 'asyncio-waitpid-",  # Python 3.11
-)
-
-
 #: Somebody wants all to end, and it is not the body.
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 #: Of the loop, in which a task that is over may come to its end.
@@ -104,10 +94,6 @@ def _order(settings: Settings) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class NotAsync(TypeError):
-    """The body is no async function."""
-
-
 def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watchdog) -> Run:
     """Run *body*, with *injector* looking on."""
     run = Run()
@@ -121,7 +107,7 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
     program = _Program(body, settings, injector, watchdog, idle, run)
     try:
         with _order(settings):
-            anyio.run(program.main, backend=name, backend_options=options)
+            anyio.run(program.named_main(), backend=name, backend_options=options)
     except Exception as error:  # it came from the loop, not from the body
         if not run.is_hung:
             run.outcome = f"raised {type(error).__name__}"
@@ -153,6 +139,16 @@ class _Program:
         self._run = run
         self.watch: Watch | None = None
 
+    def named_main(self) -> Callable[[], Awaitable[None]]:
+        """`main`, called as the body is: that becomes the name of its task."""
+
+        async def program() -> None:
+            await self.main()
+
+        program.__module__ = getattr(self._body, "__module__", None) or __name__
+        program.__qualname__ = name_of(self._body)
+        return program
+
     async def main(self) -> None:
         self.watch = watch = Watch()
         held = Held(self._settings.watch)
@@ -168,7 +164,11 @@ class _Program:
             found = [str(leak) for leak in leaks]
             if self._settings.backend == "trio":
                 found += await self._system_tasks(leaks)
-            self._say(f"left behind: {one}" for one in found if not one.startswith(_NO_LEAK))
+            self._say(
+                f"left behind: {one}"
+                for one in found
+                if not one.startswith(_internals_leaks.STAYS)
+            )
             self._say(held.left())
             self._run.is_blocked = held.is_blocked
         finally:
@@ -191,16 +191,20 @@ class _Program:
             with CancelScope() as self._outer, CancelScope() as scope:
                 await self._whole_body(scope)
         except native:  # Task.cancel() called by us: no scope stops it
-            _take_back()
+            pass
         except (Exception, BaseExceptionGroup, Abandoned) as error:
             if any(without(kind, error) is not error for kind in _INTERRUPTS):
                 raise
             self._ended_with(error)
+        if self._injector.has_cancelled_natively:
+            _take_back()
+            with suppress(native):  # an error has overtaken it, and it is still to come
+                await checkpoint()
 
     async def _whole_body(self, scope: CancelScope) -> None:
         try:
             with self._idle.watched():
-                coro = _called(self._body)
+                coro = coroutine_of("cancel_everywhere", self._body)
                 try:
                     await self._injector.begin(coro, scope, self._outer)
                     self._run.outcome = "finished"
@@ -268,20 +272,3 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _called(body: Body) -> Coroutine[Any, Any, object]:
-    """The coroutine of the body; whatever it does happens when that is awaited."""
-    answer = body()
-    if isinstance(answer, Coroutine):
-        return answer  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(answer, Awaitable):
-        return _awaiting(answer)
-    raise NotAsync(
-        f"cancel_everywhere() takes an async function, and {name_of(body)} returned "
-        f"{shown(answer)}; define it with async def"
-    )
-
-
-async def _awaiting(answer: Awaitable[object]) -> object:
-    return await answer

@@ -7,19 +7,27 @@ again by one line.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import anyio
-import sniffio
 from anyio import CancelScope
 
-from .._arguments import name_of, refuse_async_generator, shown
+from .._arguments import check_count, shown
 from .._backend import anyio_backend, choose_backend
 from .._failures import bare, short_repr
 from ..trace.here import current_loop
 from . import _internals_faults, _internals_schedules
+from .checked import (
+    Check,
+    NotAsChecked,
+    ask,
+    check_body,
+    check_check,
+    coroutine_of,
+    refuse_running_loop,
+)
 from .clock import virtual_backend
 from .guard import between_runs
 from .idle import Deadlock, Idle, tree_text
@@ -28,6 +36,7 @@ from .patience import Watchdog
 from .reports import Broken, Failure, Report, called, place_of
 from .said_once import said_once
 from .steps import Watcher, watched_backend
+from .written import Written
 
 Body = Callable[[], Awaitable[object]]
 Pair = tuple[str, dict[str, Any]]
@@ -65,7 +74,8 @@ def explore(
         seeds: How many orders; or which, to see one of them again. Seed 0 is the loop's own
             order. A tuple of pairs ``(step, chances)`` holds back just those steps.
         backend: As for `run`; the variable is ``KINGDOM_ASYNC_BACKEND``, the default asyncio.
-        check: A function called after each run; it raises if something is wrong.
+        check: A function called after each run; it raises, or returns False, if something is
+            wrong.
 
     Returns:
         How many seeds there were, what the runs came to, and what failed.
@@ -77,11 +87,12 @@ def explore(
         >>> explore(transfer, seeds=1000, check=nothing_lost).raise_if_failed()
     """
     __tracebackhide__ = True
-    name = _checked(body, backend)
-    wanted = (
-        [*range(seeds)] if isinstance(seeds, int) else [_checked_seed(seed) for seed in seeds]
-    )
-    runs = _Runs(body, check, name)
+    check_body("explore", body)
+    check_check("explore", check)
+    name = choose_backend(backend)
+    wanted = _checked_seeds(seeds)
+    refuse_running_loop("explore", body)
+    runs = _Runs(body, check, name, Written("explore"))
     with ExitStack() as stack:
         if name == "asyncio+uvloop":  # the others know themselves when nothing can happen
             runs.watchdog = stack.enter_context(Watchdog(_PATIENCE))
@@ -101,8 +112,9 @@ class _Runs:
 
     watchdog: Watchdog | None = None
 
-    def __init__(self, body: Body, check: Callable[[], object] | None, backend: str) -> None:
+    def __init__(self, body: Body, check: Check | None, backend: str, written: Written) -> None:
         self._body = body
+        self._written = written
         self._check = check
         self._backend = backend
         self._hung = 0
@@ -114,7 +126,9 @@ class _Runs:
         outcome, error = self._outcome(seed)
         if error is None and self._check is not None:
             try:
-                self._check()
+                ask("explore", self._check)
+            except NotAsChecked as wrong:
+                raise TypeError(str(wrong)) from None
             except Exception as broken:
                 error = broken
         self.report.injected += 1
@@ -132,8 +146,8 @@ class _Runs:
         except (Deadlock, _Hung) as error:
             self._hung += isinstance(error, _Hung)
             return "hung", error
-        except _NotAsync:
-            raise
+        except NotAsChecked as error:
+            raise TypeError(str(error)) from None
         except Exception as error:
             cause = bare(error)
             return f"raised {type(cause).__name__}", cause
@@ -149,7 +163,7 @@ class _Runs:
                 order.is_on = True
                 try:
                     if self.watchdog is None:
-                        return await _called(self._body)
+                        return await coroutine_of("explore", self._body)
                     return await self._watched(self.watchdog, scheduled)
                 finally:
                     order.is_on = False
@@ -169,25 +183,22 @@ class _Runs:
 
         result: object = None
         with CancelScope() as scope, watchdog.watching(lambda: scheduled.count, give_up):
-            result = await _called(self._body)
+            result = await coroutine_of("explore", self._body)
         if tree:
             raise _Hung(f"hung: no task took a step for {_PATIENCE:g} s\n{tree}")
         return result
 
     def _failed(self, seed: Seed, error: BaseException) -> None:
-        check = "" if self._check is None else f", check={called(self._check)}"
-        options = f"seeds=[{seed!r}], backend={self._backend!r}{check}"
-        replay = f"explore({called(self._body)}, {options})"
+        like, check = self._written.like, self._check
+        body = like("body", self._body, called(self._body))
+        rest = "" if check is None else f", check={like('check', check, called(check))}"
+        replay = f"explore({body}, seeds=[{seed!r}], backend={self._backend!r}{rest})"
         number = seed if isinstance(seed, int) else None
         self.report.failures.append(Failure(replay, error, seed=number, place=place_of(error)))
 
 
 class _Hung(Broken):
     """A run on real time that would never have ended."""
-
-
-class _NotAsync(TypeError):
-    """The body is no async function."""
 
 
 class _Counting(Scheduled):
@@ -232,54 +243,35 @@ def _random_kept() -> Generator[None]:
 # --- arguments -------------------------------------------------------------------------
 
 
-def _checked(body: object, backend: str | None) -> str:
-    """The backend, if all is well."""
-    refuse_async_generator("explore", body)
-    if not callable(body):
-        raise TypeError(
-            f"explore() takes an async function, not {shown(body)}; write explore(body)"
-        )
-    name = choose_backend(backend)
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        return name
-    raise RuntimeError(
-        f"explore({name_of(body)}) inside a running {library} loop; it starts loops of its "
-        "own, so call it from an ordinary function"
-    )
+def _checked_seeds(seeds: int | Iterable[Seed]) -> list[Seed]:
+    if isinstance(seeds, int):
+        check_count("seeds", seeds, "write seeds=200, or seeds=[17] for one of them")
+        return [*range(seeds)]
+    if not isinstance(seeds, Iterable):
+        raise _wrong_seeds(seeds)
+    wanted = [*seeds]
+    for seed in wanted:
+        if not (_is_number(seed) or (isinstance(seed, tuple) and all(map(_is_delay, seed)))):
+            raise _wrong_seeds(seed)
+    if not wanted:
+        raise ValueError("seeds is empty, so there is nothing to run; write seeds=200")
+    return wanted
 
 
-def _checked_seed(seed: Seed) -> Seed:
-    if isinstance(seed, int) and not isinstance(seed, bool):
-        return seed
-    if isinstance(seed, tuple) and all(_is_delay(one) for one in seed):
-        return seed
-    raise TypeError(
-        f"seeds takes whole numbers, or tuples of (step, chances), not {shown(seed)}; "
+def _wrong_seeds(seeds: object) -> TypeError:
+    return TypeError(
+        f"seeds takes whole numbers, or tuples of (step, chances), not {shown(seeds)}; "
         "write seeds=200, seeds=[17] or seeds=[((3, 1),)]"
     )
 
 
+def _is_number(one: object) -> bool:
+    return isinstance(one, int) and not isinstance(one, bool)
+
+
 def _is_delay(one: object) -> bool:
     match one:
-        case (int(), int()):
-            return isinstance(one, tuple)
+        case (int(step), int(chances)):
+            return isinstance(one, tuple) and step >= 1 and chances >= 1
         case _:
             return False
-
-
-def _called(body: Body) -> Coroutine[Any, Any, object]:
-    answer = body()
-    if isinstance(answer, Coroutine):
-        return answer  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(answer, Awaitable):
-        return _awaiting(answer)
-    raise _NotAsync(
-        f"explore() takes an async function, and {name_of(body)} returned {shown(answer)}; "
-        "define it with async def"
-    )
-
-
-async def _awaiting(answer: Awaitable[object]) -> object:
-    return await answer
