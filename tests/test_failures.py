@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from kingdom_async._failures import add_note, bare, short_repr, without
+import pytest
+
+from kingdom_async._failures import (
+    add_note,
+    bare,
+    distinct,
+    first_of,
+    identity,
+    short_repr,
+    without,
+)
+from support.backends import asyncio_only
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup, ExceptionGroup
@@ -29,6 +40,19 @@ def test_without_what_is_not_there_gives_the_same_object() -> None:
     assert without(KeyboardInterrupt, error) is error
 
 
+@asyncio_only  # which has to know its cancellation
+@pytest.mark.parametrize("width", [0, 1])
+async def test_groups_deeper_than_python_recurses(width: int) -> None:
+    """No RecursionError of ours takes the place of the failure."""
+    innermost = error = ValueError("innermost")
+    for _ in range(20 * sys.getrecursionlimit()):
+        error = ExceptionGroup("deep", [error, *(KeyError() for _ in range(width))])  # type: ignore[assignment]
+    assert without(KeyboardInterrupt, error) is error
+    assert len(identity(error)) == 1 + 20 * sys.getrecursionlimit() * width
+    first = first_of(distinct([error]), {})
+    assert first is (error if width else innermost)
+
+
 def test_bare_takes_the_notes_along() -> None:
     """Unwrapping a group of one loses none of the notes on the wrappers, and doubles none."""
     error = ValueError()
@@ -40,6 +64,20 @@ def test_bare_takes_the_notes_along() -> None:
     add_note(outer, "own")
     assert bare(outer) is error
     assert error.__notes__ == ["own", "inner", "outer"]  # type: ignore[attr-defined]
+
+
+def test_notes_that_cannot_be() -> None:
+    """Notes that are no list are left alone; those that raise are none."""
+
+    class Odd(ExceptionGroup[Exception]):
+        @property
+        def __notes__(self) -> object:
+            raise RuntimeError("no notes")
+
+    inner = ValueError()
+    outer = Odd("odd", [inner])
+    add_note(outer, "a note")
+    assert bare(outer) is inner
 
 
 def test_short_repr_is_short_and_never_fails() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,12 @@ class NotesRefused(Exception):
     __notes__: Any = None
 
     def add_note(self, note: str, /) -> None:
+        raise RuntimeError("no notes")
+
+
+class NotesHidden(Exception):
+    @property
+    def __notes__(self) -> Any:
         raise RuntimeError("no notes")
 
 
@@ -59,12 +66,17 @@ CALLS: dict[str, Callable[[Exception], Any]] = {
 }
 
 
-@pytest.mark.parametrize("error", [FrozenError(1), NotesRefused("x")], ids=["frozen", "notes"])
+@pytest.mark.parametrize(
+    "error",
+    [FrozenError(1), NotesRefused("x"), NotesHidden("x")],
+    ids=["frozen", "notes refused", "notes hidden"],
+)
 @pytest.mark.parametrize("call", CALLS)
 async def test_an_error_that_refuses_attributes_is_raised_itself(
-    call: str, error: Exception
+    call: str, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is noted on it never takes its place."""
+    caplog.set_level(logging.CRITICAL, "kingdom_async")  # it cannot be formatted
     frozen_in_thread = call == "offload_map" and isinstance(error, FrozenError)
     if frozen_in_thread and ka.current_backend() == "trio":
         pytest.skip("anyio's own thread call on trio cannot carry it")

@@ -11,6 +11,7 @@ import logging
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeGuard, cast
 
 from anyio import TaskCancelled, TaskFailed, get_cancelled_exc_class
@@ -34,11 +35,22 @@ def short_repr(value: object) -> str:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """``error.add_note(note)``, on Python 3.10 too, once only, and to a frozen error too."""
-    notes: Any = getattr(error, "__notes__", None)
-    before = cast("list[str]", notes) if isinstance(notes, list) else []
-    if note not in before:
-        BaseException.__setattr__(error, "__notes__", [*before, note])
+    """``error.add_note(note)``, on Python 3.10 too, once only, and to a frozen error too.
+
+    Nothing happens where the class of the error does not let notes be.
+    """
+    notes = _notes_of(error)
+    if note not in notes:
+        with suppress(Exception):
+            BaseException.__setattr__(error, "__notes__", [*notes, note])
+
+
+def _notes_of(error: BaseException) -> list[str]:
+    try:
+        notes: Any = getattr(error, "__notes__", None)
+    except Exception:
+        return []
+    return cast("list[str]", notes) if isinstance(notes, list) else []
 
 
 def set_context(error: BaseException, context: BaseException | None) -> None:
@@ -58,8 +70,8 @@ def without(kind: type[BaseException], error: BaseException) -> BaseException | 
     """
     if isinstance(error, kind):
         return None
-    if is_group(error) and error.subgroup(kind) is not None:  # split() always makes a new one
-        return error.split(kind)[1]
+    if is_group(error) and any(isinstance(leaf, kind) for leaf in _leaves(error)):
+        return error.split(kind)[1]  # which always makes a new one
     return error
 
 
@@ -67,7 +79,7 @@ def bare(error: BaseException) -> BaseException:
     """*error*, or, where it is a group that holds a single error, that error."""
     while is_group(error) and len(error.exceptions) == 1:
         inner: BaseException = error.exceptions[0]
-        for note in getattr(error, "__notes__", ()):
+        for note in _notes_of(error):
             add_note(inner, note)
         error = inner
     return error
@@ -110,11 +122,14 @@ def _gravity(error: BaseException) -> int:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if is_group(error):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    """The errors in a group, in order; it may be deeper than Python recurses."""
+    stack = [error]
+    while stack:
+        error = stack.pop()
+        if is_group(error):
+            stack.extend(reversed(error.exceptions))
+        else:
+            yield error
 
 
 def first_of(
