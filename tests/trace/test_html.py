@@ -578,7 +578,7 @@ def test_a_block_lasts_until_its_ping_is_answered(show: Show) -> None:
 
 @pytest.mark.parametrize("lags", [(Lag(2.0, 4.0),), ()], ids=["asked", "not kept"])
 def test_a_block_whose_length_is_told(show: Show, lags: tuple[Lag, ...]) -> None:
-    """A lint of a block that is over says how long it was, and is as old as the first report."""
+    """A lint of a block that is over says how long it was; it is as old as the first report."""
     lint = held(2.25, 0.25)
     said = lint.message.replace("has held the loop for 0.25", "held the loop for 4")
     lint = replace(lint, message=said)
@@ -708,7 +708,8 @@ def test_the_row_of_warnings_tells_and_leads(service: Shown) -> None:
     at = service.do("kingdom.where('main', 2.067)")
     box = service.page.locator("#timeline").bounding_box()
     service.page.mouse.move(box["x"] + at["x"], box["y"] + 33)
-    assert service.text("#tip").startswith("blocked-loop\ntask 'metrics' (metrics.py:18 in collect) held")
+    told = "blocked-loop\ntask 'metrics' (metrics.py:18 in collect) held"
+    assert service.text("#tip").startswith(told)
     service.page.mouse.click(box["x"] + at["x"], box["y"] + 33)
     assert service.do("kingdom.selected()") == "metrics"
 

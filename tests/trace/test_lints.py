@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -394,7 +394,7 @@ async def test_cancelled_but_alive(
     (message,) = found(recording, "cancelled-but-alive")
     assert "task 'late' (test_lints.py:" in message
     assert " in cleaned_up_late) is alive 1 s after its cancellation (" in message
-    assert message.endswith("): await done.wait()")
+    assert message.endswith("), in a shield without a deadline: await done.wait()")
 
 
 async def test_no_cancelled_but_alive(look: Look) -> None:
@@ -416,26 +416,56 @@ async def test_no_cancelled_but_alive(look: Look) -> None:
     assert found(recording, "cancelled-but-alive") == []
 
 
-@pytest.mark.parametrize("around", ["the task", "its host", "neither"])
-async def test_cleanup_in_a_shield(look: Look, around: str) -> None:
-    """Cleanup in a shield whose time has not run out is what is asked for."""
+#: Shields, and whether they end by themselves.
+SHIELDS: dict[str, tuple[Callable[[], AbstractContextManager[object]], bool]] = {
+    "ours": (lambda: ka.shielded(60), True),
+    "anyio's, with a deadline": (lambda: anyio.move_on_after(60, shield=True), True),
+    "a deadline inside": (
+        lambda: _both(anyio.CancelScope(shield=True), ka.fail_after(60)),
+        True,
+    ),
+    "anyio's inside ours": (
+        lambda: _both(ka.shielded(60), anyio.CancelScope(shield=True)),
+        True,
+    ),
+    "without a deadline": (lambda: anyio.CancelScope(shield=True), False),
+    "a deadline outside": (
+        lambda: _both(anyio.move_on_after(60), anyio.CancelScope(shield=True)),
+        False,
+    ),
+}
+
+
+@contextmanager
+def _both(
+    outer: AbstractContextManager[object], inner: AbstractContextManager[object]
+) -> Iterator[None]:
+    with outer, inner:
+        yield
+
+
+@pytest.mark.parametrize("host", [False, True], ids=["the task", "its host"])
+@pytest.mark.parametrize("kind", SHIELDS)
+async def test_cleanup_in_a_shield(look: Look, kind: str, host: bool) -> None:
+    """In one that ends, and has not, it is what is asked for; one that never ends is told of."""
     done = anyio.Event()
+    shield, ends = SHIELDS[kind]
 
     async def cleans_up() -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            with ka.shielded(60) if around == "the task" else anyio.CancelScope(shield=True):
+            with shield():
                 await done.wait()
 
-    async def host() -> None:
-        with ka.shielded(60) if around == "its host" else anyio.CancelScope():
+    async def hosts() -> None:
+        with shield():
             async with ka.TaskGroup() as group:
-                group.start_soon(done.wait if around == "its host" else cleans_up)
+                group.start_soon(done.wait)
 
     with trace.recording() as recording:
         async with ka.TaskGroup() as outer:
-            outer.start_soon(host)
+            outer.start_soon(hosts if host else cleans_up)
             await settle()
             outer.cancel()
             with anyio.CancelScope(shield=True):
@@ -444,7 +474,8 @@ async def test_cleanup_in_a_shield(look: Look, around: str) -> None:
                 look(2)
                 done.set()
     alive = found(recording, "cancelled-but-alive")
-    assert len(alive) == (around == "neither")
+    assert len(alive) == (not ends)
+    assert all("), in a shield without a deadline" in each for each in alive)
 
 
 async def test_cleanup_that_outlasts_its_shield(look: Look) -> None:

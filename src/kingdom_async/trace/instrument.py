@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
@@ -111,6 +111,12 @@ class TrioLoop:
     def is_cancelled(self, native: Task) -> bool:
         nursery = native.parent_nursery
         return nursery is not None and is_called(nursery.cancel_scope)
+
+    def scopes(self, native: Task) -> Iterator[Any]:
+        status: Any = getattr(native, "_cancel_status", None)
+        while status is not None:
+            yield status._scope
+            status = status._parent
 
     def is_idle(self) -> bool:
         """True while it waits for events.

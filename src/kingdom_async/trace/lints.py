@@ -9,7 +9,9 @@ it had gone away.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from math import inf
 from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import ref
@@ -165,21 +167,23 @@ class Sampler:
         at: float,
         called: dict[int, bool],
     ) -> None:
-        serial = seen.serial
+        serial, shield = seen.serial, ""
         cause = None
         if serial not in self._parents:  # it may wait for its children: they are told of
             cause = self._cause(seen.ident, life, called)
             if cause is None and self._recorder.loop.is_cancelled(native):
                 cause = "by its loop"
-            if cause is not None and self._is_shielded(seen.ident, called):
-                cause = None
+            if cause is not None:
+                is_shielded, ends = _shield(self._recorder.loop.scopes(native))
+                cause = None if is_shielded and ends else cause
+                shield = ", in a shield without a deadline" if is_shielded else ""
         if cause is None:
             self._cancelled.pop(serial, None)
             self._told.discard(("cancelled-but-alive", serial))
             return
         age = at - self._cancelled.setdefault(serial, at)
         if age >= self._limits.cancelled_but_alive:
-            what = f"is alive {age:.3g} s after its cancellation ({cause})"
+            what = f"is alive {age:.3g} s after its cancellation ({cause}){shield}"
             self._tell("cancelled-but-alive", serial, what, stack, age)
 
     def _cause(self, ident: int, life: Life, called: dict[int, bool]) -> str | None:
@@ -205,15 +209,6 @@ class Sampler:
             above = None if life.parent is None else self._store.live.get(life.parent)
             life = Life(*above) if above is not None else life._replace(block=None)
         return None
-
-    def _is_shielded(self, ident: int, called: dict[int, bool]) -> bool:
-        """True for a task that cleans up, in a shield whose time has not run out."""
-        for deadline in reversed([*self._deadlines.get(ident, ())]):
-            if _is_called_now(deadline.scope, called):
-                return False
-            if _shields(deadline):
-                return True
-        return False
 
     def _look_for_wait(self, serial: int, stack: Stack, at: float, waits: Waits) -> None:
         for _, code in stack:
@@ -307,6 +302,19 @@ def _is_called_now(scope: Any, called: dict[int, bool]) -> bool:
     if found is None:
         found = called[id(scope)] = is_called(scope)
     return found
+
+
+def _shield(scopes: Iterable[Any]) -> tuple[bool, bool]:
+    """Whether a task cleans up in a shield that has not run out, and whether it will."""
+    is_shielded = ends = False
+    with suppress(AttributeError):  # of another anyio or trio
+        for scope in scopes:
+            if is_called(scope):  # a shield whose time has run out is none
+                return is_shielded and not scope.shield, ends
+            if scope.deadline < inf and (scope.shield or not is_shielded):
+                ends = True
+            is_shielded = is_shielded or scope.shield
+    return is_shielded, ends
 
 
 def _shields(deadline: Deadline) -> bool:

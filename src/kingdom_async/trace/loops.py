@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -109,6 +109,10 @@ class Loop(Protocol):
         """True if somebody cancels that task, as the loop knows; from any thread."""
         ...
 
+    def scopes(self, native: Any) -> Iterator[Any]:
+        """The cancel scopes around what that task does now, from the inside out."""
+        ...
+
     def is_idle(self) -> bool:
         """True if a ping is not needed, since the loop waits; from any thread."""
         ...
@@ -191,6 +195,12 @@ class AsyncioLoop:
 
     def is_cancelled(self, native: asyncio.Task[Any]) -> bool:
         return sys.version_info >= (3, 11) and native.cancelling() > 0
+
+    def scopes(self, native: asyncio.Task[Any]) -> Iterator[Any]:
+        scope = getattr(_states().get(native), "cancel_scope", None)
+        while scope is not None:
+            yield scope
+            scope = getattr(scope, "_parent_scope", None)
 
     def is_idle(self) -> bool:
         return False  # nothing in asyncio waits for the loop to be idle: a ping is no harm
