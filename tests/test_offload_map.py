@@ -51,6 +51,29 @@ async def test_results_are_in_order(source: Any, limit: int, chunksize: int | No
     assert results == [str(number) for number in range(150)]
 
 
+@pytest.mark.parametrize("count", [0, 3])
+async def test_no_more_workers_than_items(source: Any, count: int) -> None:
+    """A high limit costs nothing where there are few items, known beforehand or not."""
+    before = len(anyio.get_running_tasks())
+    most = before
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, len(anyio.get_running_tasks()))
+
+    def func(number: int) -> int:
+        ka.from_thread.run_sync(look)
+        return number
+
+    async with ka.TaskGroup() as group:
+        call = group.start_soon(lambda: ka.offload_map(func, source(count), limit=300))
+        for _ in range(100):
+            await ka.checkpoint()
+            look()
+    assert call.return_value == list(range(count))
+    assert most <= before + count + 5
+
+
 async def test_nothing_to_do(source: Any) -> None:
     """No items, no results; and the call is a checkpoint all the same."""
     assert await ka.offload_map(str, source(0), limit=4) == []

@@ -459,3 +459,16 @@ async def test_join_ends_when_items_are_discarded_while_it_waits() -> None:
         group.start_soon(discard)
         with pytest.raises(ka.QueueClosed, match="of which 1 item was discarded"):
             await queue.join()
+
+
+@pytest.mark.parametrize("error", ["because", ValueError, 1])
+async def test_close_with_what_is_no_error(error: Any) -> None:
+    """It gets a sentence there, and not where each consumer raises it; nothing is closed."""
+    queue = ka.Queue[int](1, name="jobs")
+    sentence = (
+        "close() on <Queue 'jobs' 0/1> takes the error for the consumers to raise, not "
+        f"{error!r}; write close(ConnectionError('lost'))"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
+        queue.close(error)
+    assert not queue.statistics().closed

@@ -359,6 +359,33 @@ async def test_a_policy_that_drops_still_serves_who_waits(overflow: Any) -> None
     assert queue.qsize() == 0
 
 
+class Reporter:
+    """An item that, at its end, puts one more into its queue."""
+
+    def __init__(self, queue: ka.Queue[Any] | None) -> None:
+        self.queue = queue
+
+    def __del__(self) -> None:
+        if self.queue is not None:
+            self.queue.put_nowait(Reporter(None))
+
+
+@pytest.mark.parametrize("nowait", [False, True])
+async def test_an_item_that_puts_as_it_is_pushed_out(nowait: bool) -> None:
+    """Its own put comes after the one that pushed it out, and maxsize holds."""
+    queue = ka.Queue[Any](2, overflow="drop_old")
+    for _ in range(5):
+        if nowait:
+            queue.put_nowait(Reporter(queue))
+        else:
+            await queue.put(Reporter(queue))
+        assert queue.qsize() <= 2
+    stats = queue.statistics()
+    assert (stats.size, stats.put - stats.dropped) == (2, 2)
+    for item in queue.drain():
+        item.queue = None
+
+
 async def test_join_does_not_wait_for_what_was_dropped() -> None:
     """An item that was pushed out is nobody's work any more."""
     queue = ka.Queue[int](1, overflow="drop_old")

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from anyio import Event
 
+from ._arguments import shown
 from ._errors import QueueEmpty, QueueFull
 from ._failures import logger
 from ._queue_state import Overflow, QueueState, items_were
@@ -139,9 +140,12 @@ class Buffer(QueueState[T]):
                 return True
             if self.overflow != "drop_old":
                 return False
-            self._items.popleft()
+            pushed_out = self._items.popleft()
             self._dropped += 1
             self._finish(1)
+            self._append(item)
+            del pushed_out  # its end may run code that puts: not before this one is in
+            return True
         self._append(item)
         return True
 
@@ -286,6 +290,11 @@ class Buffer(QueueState[T]):
         `QueueClosed`; or each of them raises *error*, if it is given. A `put` that waits or
         comes later raises `QueueClosed`, and has not put. Closing again changes nothing.
         """
+        if error is not None and not isinstance(error, BaseException):
+            raise TypeError(
+                f"close() on {self!r} takes the error for the consumers to raise, not "
+                f"{shown(error)}; write close(ConnectionError('lost'))"
+            )
         if self._closed:
             return
         self._check_wakes("close")
@@ -305,12 +314,12 @@ class Buffer(QueueState[T]):
         left = len(self._items) - self._owned
         if left:
             self._peak = max(self._peak, len(self._items))
-            for _ in range(left):
-                self._items.pop()
+            gone = [self._items.pop() for _ in range(left)]
             self._abandoned += left
             self._finish(left)
             self._hand_out()
             self._log_left(left)
+            del gone  # the end of an item may run code that comes back here
 
     def _log_left(self, left: int) -> None:
         logger.warning("%s: %s put and never taken", self._title(), items_were(left))

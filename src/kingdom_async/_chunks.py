@@ -32,6 +32,10 @@ class Supply(Generic[T]):
         self.results: list[Any] = []  # in the place of an item stands the item at first
         #: True when no more items are to be taken; threads look at it.
         self.ended = False
+        #: True when there was no item left to take.
+        self.exhausted = False
+        #: Called once, in any thread, when somebody has taken items or found none.
+        self.on_take: Callable[[object], object] | None = None
         #: The items, where they come from an async source.
         self.feed = Feed(items, "offload_map") if isinstance(items, AsyncIterable) else None
         self._items = iter(()) if isinstance(items, AsyncIterable) else iter(items)
@@ -65,7 +69,15 @@ class Supply(Generic[T]):
     def _place(self, chunk: list[T]) -> int:
         first = len(self.results)
         self.results.extend(chunk)
+        self.exhausted = not chunk
+        self.tell_taken()
         return first
+
+    def tell_taken(self) -> None:
+        """Wake who waits for the first items to be taken, before another worker starts."""
+        on_take, self.on_take = self.on_take, None
+        if on_take is not None:
+            on_take(None)
 
     def settle(
         self,

@@ -241,7 +241,7 @@ async def _in_executor(
             raise explained from error
         raise
     done = Event()
-    future.add_done_callback(_waker(done))
+    future.add_done_callback(waker(done))
     executor_calls.began(future, current_token().native_token)
     cancelled = get_cancelled_exc_class()
     try:
@@ -275,7 +275,7 @@ async def _in_executor(
         del future  # an error whose frames hold it is a reference cycle
 
 
-def _waker(event: Event) -> Callable[[object], None]:
+def waker(event: Event) -> Callable[[object], None]:
     """A function that sets *event* from any thread, even after the run has ended."""
     token = current_token()
 

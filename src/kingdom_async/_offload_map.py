@@ -12,7 +12,14 @@ from operator import length_hint
 from time import perf_counter
 from typing import Any, Generic, TypeVar, overload
 
-from anyio import CapacityLimiter, Lock, from_thread, get_cancelled_exc_class
+from anyio import (
+    CapacityLimiter,
+    Event,
+    Lock,
+    TaskHandle,
+    from_thread,
+    get_cancelled_exc_class,
+)
 
 from ._arguments import (
     check_count,
@@ -26,7 +33,7 @@ from ._arguments import (
 from ._chunks import Chunk, Supply, fitted, unpickled
 from ._failures import add_note, task_cancelled
 from ._groups import TaskGroup
-from ._offload import Where, offload
+from ._offload import Where, offload, waker
 from ._scopes import cancelled_natively
 from ._thread_calls import refuse_awaitable, stopped_iteration
 
@@ -114,8 +121,7 @@ async def offload_map(
     else:
         at_hand = _is_at_hand(items)
         work = _Dispatch(func, supply, to, limiter, chunksize, on_error, at_hand).work
-    workers = min(limit, length_hint(items) or limit)
-    await _run_workers(f"offload_map({name_of(func)})", work, workers, supply)
+    await _run_workers(f"offload_map({name_of(func)})", work, limit, length_hint(items), supply)
     return supply.results
 
 
@@ -125,9 +131,12 @@ def _is_at_hand(items: object) -> bool:
 
 
 async def _run_workers(
-    name: str, work: Callable[[], Awaitable[None]], number: int, supply: Supply[Any]
+    name: str, work: Callable[[], Awaitable[None]], limit: int, items: int, supply: Supply[Any]
 ) -> None:
-    """Run *work* in so many tasks, until all have ended or one failed."""
+    """Run *work* in up to *limit* tasks, until all have ended or one failed.
+
+    Where it is not known how many *items* there are (0), each starts when items were taken.
+    """
 
     async def guarded() -> None:
         try:
@@ -137,12 +146,21 @@ async def _run_workers(
                 raise
             supply.ended = True
             raise task_cancelled(name, "a worker", error) from error
+        finally:
+            supply.tell_taken()
 
+    number = min(limit, items or limit)
     async with TaskGroup(errors="first") as group:
         if supply.feed is not None:
             group.start_soon(supply.feed.pull, name=f"{name} source")
-        tasks = [group.start_soon(guarded, name=f"{name}[{index}]") for index in range(number)]
+        tasks: list[TaskHandle[None]] = []
         try:
+            while len(tasks) < number and not (supply.exhausted or supply.ended):
+                taken = None if items else Event()
+                supply.on_take = None if taken is None else waker(taken)
+                tasks.append(group.start_soon(guarded, name=f"{name}[{len(tasks)}]"))
+                if taken is not None:
+                    await taken.wait()
             for task in tasks:
                 await task.wait()
         finally:
