@@ -248,6 +248,24 @@ def test_a_failure_says_where_and_how_to_see_it_again(backend: str) -> None:
         str(last),
     )
     assert isinstance(last.error, Broken)
+
+
+@every_backend
+def test_a_task_that_runs_no_line_of_the_program_is_told_by_its_name(backend: str) -> None:
+    """Workers wait for their turn in the package's code, which says nothing of the body."""
+
+    async def ask(number: int) -> None:
+        await ka.checkpoint()
+
+    async def body() -> None:
+        await ka.amap(ask, range(3), limit=3, rate=ka.RateLimit(1000))
+
+    def check() -> None:
+        raise ValueError("never right")
+
+    report = cancel_everywhere(body, check=check, backend=backend)
+    places = {failure.place.partition(":")[0] for failure in report.failures}
+    assert places == {"", "test_cancel_everywhere.py", f"task 'amap({ask.__qualname__})'"}
     with pytest.raises(AssertionError) as raised:
         report.raise_if_failed()
     assert str(raised.value) == str(report)

@@ -7,6 +7,7 @@ A step counts if its task is the body's own or was started by it, and goes on af
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from fnmatch import fnmatchcase
 from types import CodeType, CoroutineType
@@ -171,7 +172,7 @@ class Injector(Watcher):
         self.count += 1
         if self.count == self._at:
             self.struck = True
-            self.place = place_of(coro.inner)
+            self.place = place_of(coro.inner, name)
             self._strike(task, coro)
 
     def _see(self, task: Task, coro: Any) -> None:
@@ -258,12 +259,19 @@ def is_named(name: str, wanted: str) -> bool:
     return fnmatchcase(name, wanted) or fnmatchcase(name.rpartition(".")[2], wanted)
 
 
-def place_of(coro: object) -> str:
-    """The line that a parked task is at, in the code of whoever wrote the body."""
+def place_of(coro: object, name: str = "") -> str:
+    """The line that a parked task is at, in the code of whoever wrote the body.
+
+    Where it runs none of that, as a worker of `amap` that waits for its turn: its *name*.
+    """
     stack = [frame for frame in frames(coro) if frame.f_globals.get("__name__") != _RUNNER]
+    if name and all(is_library(frame.f_code.co_filename) for frame in stack):
+        return f"task {_NUMBER.sub('', name)!r}"
     return str(lines(stack)[-1]) if stack else ""
 
 
+#: Which of the workers it is: what is found in one is found in all.
+_NUMBER = re.compile(r"\[\d+\]$")
 _RUNNER = f"{__package__}.one_run"
 
 

@@ -53,7 +53,8 @@ class Failure:
     step: int | None = None
     #: The seed of its schedule, where it had one.
     seed: int | None = None
-    #: Where the task was that had taken the step: ``"pool.py:17 in take"``.
+    #: Where the task was that had taken the step: ``"pool.py:17 in take"``. Where no line of
+    #: the program's own was running, as in a worker of `amap`: ``"task 'amap(load)'"``.
     place: str = ""
 
     def __str__(self) -> str:
