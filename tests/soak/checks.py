@@ -25,7 +25,7 @@ EVERY = "every backend"
 
 #: In anyio's groups on asyncio a Task.cancel() may be taken for the group's own cancellation
 #: (seeds 48, 65, 80 and 90; see docs/design/decisions.md).
-_ANYIOS = "swallowed: task 'kingdom_async.testing.one_run._Program.main'"
+_ANYIOS = "swallowed: task 'tests.soak.queue_programs.injected.<locals>.queue_program'"
 
 
 class Found(NamedTuple):
