@@ -310,6 +310,35 @@ async def test_what_was_there_before_is_no_leak(after: ExitStack) -> None:
     coroutine.close()
 
 
+async def test_a_token_of_a_task_of_before_is_a_leak_once_that_has_ended() -> None:
+    """A worker that is there may be at work; what one had that is not, nobody gives back."""
+    go, end = ka.Event(), ka.Event()
+
+    async def work() -> None:
+        await go.wait()
+        await DATABASE.acquire()
+        await end.wait()
+
+    async with ka.TaskGroup(errors="first") as group:
+        task = group.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        async with no_leaks():
+            go.set()
+            await anyio.wait_all_tasks_blocked()
+        DATABASE.release_on_behalf_of(*DATABASE.statistics().borrowers)
+        end.set()
+        await task.wait()
+
+        go = ka.Event()
+        task = group.start_soon(work)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(LeakError, match=r"token of Limiter 'database', .* in work"):
+            async with no_leaks(grace=0):
+                go.set()
+                await task.wait()
+        DATABASE.release_on_behalf_of(*DATABASE.statistics().borrowers)
+
+
 async def test_what_an_earlier_block_has_left_is_not_told_again(after: ExitStack) -> None:
     """A coroutine that is kept belongs to the block that made it."""
     coroutine = None

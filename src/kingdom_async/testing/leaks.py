@@ -177,8 +177,10 @@ class Watch:
                 yield Leak("token", f"of {_limiter_name(limiter)}", f"borrowed at {place}")
 
     def _was_there(self, borrower: object) -> bool:
-        """True for the other tasks that began before the block."""
-        return borrower in self._tasks and borrower is not self._host
+        """True for the other tasks that began before the block, and may give it back yet."""
+        if borrower is self._host or borrower not in self._tasks:
+            return False
+        return any(task.native is borrower for task in self._loop.tasks())
 
     def things(self) -> Iterator[Leak]:
         """What was dropped, or is still held, and should have been closed or awaited."""
