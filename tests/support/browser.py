@@ -56,10 +56,17 @@ class Browser:
         self._browser = browser
 
     @contextmanager
-    def open(self, path: Path, *, scheme: str = "light", ratio: float = 1) -> Iterator[Shown]:
+    def open(
+        self,
+        path: Path,
+        *,
+        scheme: str = "light",
+        ratio: float = 1,
+        size: tuple[int, int] = (1440, 900),
+    ) -> Iterator[Shown]:
         """Shows a file; nothing that went wrong in it goes unseen."""
         context = self._browser.new_context(
-            viewport={"width": 1440, "height": 900},
+            viewport={"width": size[0], "height": size[1]},
             color_scheme=scheme,
             device_scale_factor=ratio,
         )

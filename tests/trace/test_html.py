@@ -471,8 +471,10 @@ def test_names_are_told_apart_in_a_group_too(show: Show) -> None:
     ]
     shown = show(tasks=(*mixed, task(99, "main"), *same))
     names = shown.visible()["names"]
-    assert names[:4] == ["main", group, "odd-…", "even-…"]
-    assert names[4:6] == ["amap at a.py:2 in main", "f[0]"]
+    assert names == ["main", group, "odd-…", "even-…", "amap at a.py:2 in main"]
+    shown.do("kingdom.find('f[0]')")  # opens what it is in: the group, and no row between them
+    shown.do("kingdom.jump(1)")
+    assert shown.visible()["rows"] == len(names) + 60
 
 
 def test_few_tasks_of_one_name_stay_rows(show: Show) -> None:
@@ -765,3 +767,110 @@ def test_finds_one_of_many(big: Shown) -> None:
     big.press("Enter")
     assert big.text("#hits") == "1 of 20"
     assert "amap(fetch)[77]" in big.visible()["names"]
+
+
+# --- what a reader sees first --------------------------------------------------------------
+
+
+def tick_labels(shown: Shown) -> list[str]:
+    labels: list[str] = shown.do("kingdom.ticks()")
+    return labels
+
+
+def test_a_recording_of_hours_is_told_in_hours(show: Show) -> None:
+    """Nobody reads 6 970.8 s."""
+    lints = tuple(Lint("stuck", 0, None, "waits", 60.0 * n) for n in (5, 61))
+    shown = show(tasks=(task(0, "main"),), ended=7200.0, lints=lints)
+    assert "· 2 h ·" in shown.page.get_attribute("#facts", "title")
+    assert tick_labels(shown) == [
+        "0 min",
+        "20 min",
+        "40 min",
+        "1 h",
+        "1 h 20 min",
+        "1 h 40 min",
+    ]
+    assert "0:05:00" in shown.text("#table")
+    assert "1:01:00" in shown.text("#table")
+    shown.do("kingdom.show(3600, 3720)")
+    assert tick_labels(shown)[:2] == ["1:00:00", "1:00:20"]
+    shown.do("kingdom.show(3600, 3600.5)")
+    assert tick_labels(shown)[0] == "3\u202f600.0 s"
+
+
+def test_times_of_lints_are_as_exact_as_can_be_read(show: Show) -> None:
+    """To a ten-thousandth of the recording, and one time where all of a kind have the same."""
+    lints = tuple(Lint("stuck", 0, None, "waits", 0.5012 + n * 1e-5) for n in range(7))
+    shown = show(tasks=(task(0, "main"),), lints=lints)
+    row = shown.text("#table tr.kind td:nth-child(2)")
+    assert row == "0.501 s"
+
+
+def test_no_label_of_the_ruler_is_cut_off(show: Show) -> None:
+    """The last one is left out where it does not fit."""
+    shown = show(tasks=(task(0, "main"),))
+    assert tick_labels(shown) == ["0 s", "2 s", "4 s", "6 s", "8 s"]
+
+
+def test_what_does_not_fit_opens_closed(show: Show) -> None:
+    """Beside a group of a hundred the other tasks are in sight from the beginning."""
+    group = "offload_map at survey.py:88 in read"
+    many = [task(10 + n, f"f[{n % 4}]", parent=1, group=group) for n in range(100)]
+    shown = show(tasks=(task(1, "read"), *many, task(200, "parse")))
+    assert shown.visible()["names"] == ["read", group, "parse"]
+    few = many[:10]
+    shown = show(tasks=(task(1, "read"), *few, task(200, "parse")))
+    assert shown.visible()["rows"] == 13
+
+
+def test_a_name_that_is_long_loses_its_modules_first(show: Show) -> None:
+    """What a function is called says more than where it is from."""
+    tasks = (
+        task(0, "kingdom_async.cli.survey.source_files.files_that_are_there.walk_the_tree"),
+        task(1, "offload_map(pathlib.PathBase.some_class.another.read_all_bytes)[0]"),
+    )
+    texts = show(tasks=tasks).do("kingdom.texts()")
+    assert any(text.startswith("…") and text.endswith(".walk_the_tree") for text in texts)
+    assert any(re.fullmatch(r"offload_map\(….*read_all_bytes\)\[0\]", text) for text in texts)
+
+
+def test_a_line_keeps_its_file(show: Show) -> None:
+    """The name of a file has a dot, too."""
+    group = "TaskGroup at a_file_with_a_rather_long_name_of_its_own_indeed.py:12 in main"
+    tasks = (task(0, "main"), *(task(n, f"t{n}", parent=0, group=group) for n in (1, 2)))
+    texts = show(tasks=tasks).do("kingdom.texts()")
+    assert any(text.startswith("TaskGroup a_file_with") for text in texts)
+
+
+def test_signs_of_lints_do_not_lie_on_one_another(show: Show) -> None:
+    """A thousand in one row are as many as fit beside one another."""
+    lints = tuple(Lint("stuck", 0, None, "waits", 0.01 * n) for n in range(1000))
+    crowded = show(tasks=(task(0, "main"),), lints=lints).do("kingdom.drawn.primitives")
+    assert crowded < 1000
+
+
+def test_an_empty_recording_says_so(show: Show) -> None:
+    """And does not say both that nobody held the loop, and that nobody knows."""
+    shown = show(tasks=())
+    texts = shown.do("kingdom.texts()")
+    assert "No task ran while this was recorded." in texts
+    assert "not recorded" not in texts
+    assert "0 %" in texts
+
+
+def test_a_small_window_has_room_for_all(browser: Browser, service_file: Path) -> None:
+    """The program's name, the signs, the keys, and rows beside the details of a task."""
+    with browser.open(service_file, size=(800, 600)) as shown:
+        fits = """() => [...document.querySelectorAll("h1, #outcomes .chip, #help, #theme, #hide")]
+            .filter((part) => part.scrollWidth > part.clientWidth + 1
+                || part.getBoundingClientRect().right > innerWidth).length"""
+        assert shown.page.evaluate(fits) == 0
+        assert shown.page.evaluate("document.querySelector('header').clientHeight") < 100
+        shown.press("?")
+        box = shown.page.locator("#keys").bounding_box()
+        assert box["y"] + box["height"] <= 600
+        assert shown.page.locator("#keys .legend").is_visible()
+        shown.press("Escape")
+        shown.do("kingdom.select('metrics')")
+        assert shown.page.locator("#lanes").bounding_box()["height"] > 150
+        assert "metrics" in shown.visible()["names"]

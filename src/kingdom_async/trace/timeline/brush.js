@@ -22,14 +22,16 @@ function flush() {
 }
 
 const SHADES = ["step-1", "step-2", "step-3", "step"];
-const shade = (share) => color[SHADES[share < 0.1 ? 0 : share < 0.4 ? 1 : share < 0.75 ? 2 : 3]];
+const LITTLE = 0.03; // a smaller share of a pixel is next to nothing
+const shade = (share, faint) => color[share < LITTLE && faint ? faint : SHADES[share < 0.1 ? 0 : share < 0.4 ? 1 : share < 0.75 ? 2 : 3]];
 let share = new Float32Array(0); // of each pixel's time that was held, while `held` runs
 
 /**
  * Boxes for the steps `pick(0 … count)` that are in sight: as they are where they are wide,
- * else one for each run of pixels that are held for about the same share of their time.
+ * else one for each run of pixels that are held for about the same share of their time; *faint*
+ * is the colour where that is next to nothing.
  */
-function held(count, pick, y, height, paint = null) {
+function held(count, pick, y, height, paint = null, faint = null) {
   const { from, to } = view;
   const perSecond = scale();
   const width = Math.ceil(plotWidth());
@@ -55,7 +57,7 @@ function held(count, pick, y, height, paint = null) {
   let begun = -1;
   let fill = null;
   for (let pixel = least; pixel <= most + 1; pixel++) {
-    const next = pixel <= most && share[pixel] > 0 ? shade(share[pixel]) : null;
+    const next = pixel <= most && share[pixel] > 0 ? shade(share[pixel], faint) : null;
     if (next !== fill) {
       if (fill !== null) box(fill, GUTTER + begun, y, pixel - begun, height);
       begun = pixel;
@@ -77,6 +79,19 @@ function text(words, x, y, fill, font = `12px ${FONT}`, align = "left") {
 
 const cuts = new Map();
 
+/** A name without so many of its modules and classes that it fits, or without any. */
+function unqualified(words, width) {
+  const chain = /(?:[\p{L}\p{N}_<>]+\.)+(?=[\p{L}_<])(?!py:\d)/u.exec(words);
+  if (!chain) return words;
+  const [before, after] = [words.slice(0, chain.index), words.slice(chain.index + chain[0].length)];
+  const parts = chain[0].split(".").slice(1, -1);
+  for (let n = 0; n < parts.length; n++) {
+    const tried = `${before}…${parts.slice(n).join(".")}.${after}`;
+    if (ink.measureText(tried).width <= width) return tried;
+  }
+  return `${before}…${after}`;
+}
+
 /** As much of *words* as fits, with an ellipsis; in the *middle*, where the end tells more. */
 function cut(words, width, font = `12px ${FONT}`, middle = false) {
   const key = `${font}|${width | 0}|${middle}|${words}`;
@@ -84,10 +99,11 @@ function cut(words, width, font = `12px ${FONT}`, middle = false) {
   ink.font = font;
   let fits = words;
   if (ink.measureText(words).width > width) {
-    const letters = [...words];
+    const letters = [...(middle ? unqualified(words, width) : words)];
     const end = middle ? letters.slice(-Math.min(10, letters.length >> 1)).join("") : "";
     const most = firstWhere(Math.min(400, letters.length), (n) => ink.measureText(`${letters.slice(0, n + 1).join("")}…${end}`).width > width);
-    fits = most > 0 ? `${letters.slice(0, most).join("")}…${end}` : middle ? cut(words, width, font) : "";
+    if (ink.measureText(letters.join("")).width <= width) fits = letters.join("");
+    else fits = most > 0 ? `${letters.slice(0, most).join("")}…${end}` : middle ? cut(words, width, font) : "";
   }
   if (cuts.size > 5000) cuts.clear();
   cuts.set(key, fits);

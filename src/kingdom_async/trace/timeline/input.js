@@ -14,6 +14,13 @@ const KEYS = [
   ["Esc", "close what is open"],
 ];
 
+/** The colours once more: where the page is narrow, they stand nowhere else. */
+function legend() {
+  const copy = document.querySelector(".legend").cloneNode(true);
+  copy.querySelector("#long").removeAttribute("id");
+  return copy;
+}
+
 function nodeAt(y) {
   return y < view.top ? null : rows[rowAt(y)] ?? null;
 }
@@ -226,7 +233,7 @@ function startInput() {
     if (node && event.offsetX > GUTTER) zoomTo(node);
   });
   addEventListener("keydown", onKey);
-  byId("keys").append(el("b", {}, "Keys"), el("dl", {}, ...KEYS.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])));
+  byId("keys").append(el("b", {}, "Keys"), el("dl", {}, ...KEYS.flatMap(([key, what]) => [el("dt", {}, key), el("dd", {}, what)])), legend());
   const buttons = {
     in: () => zoom(0.5), out: () => zoom(2), all: () => { show(0, END); fitRows(); },
     fold: () => openAll(false), unfold: () => openAll(true),

@@ -189,9 +189,12 @@ function drawSigns(node, y) {
     const near = view.row >= 12 || outcome !== "ok";
     const open = tasks.ended[i] !== tasks.ended[i];
     if (near && x > GUTTER && x < view.width + 6 && !(open && view.to < END)) sign(outcome, x, top + height / 2, size);
+    let last = -Infinity;
     for (const n of lintsOf(i)) {
       const at = xOf(lints.at[n]);
-      if (at > GUTTER - 5 && at < view.width + 5) sign("lint", at, top + Math.min(4, height / 2), size);
+      if (at < GUTTER - 5 || at > view.width + 5 || at - last < 11 * size) continue;
+      sign("lint", at, top + Math.min(4, height / 2), size);
+      last = at;
     }
   }
   while (later.length) sign(...later.pop(), 0.9);

@@ -14,14 +14,18 @@ const hidesSteps = (() => {
   if (raw.level !== "steps" || !raw.backend.includes("uvloop") || !others()) return null;
   return "uvloop hides the steps of tasks that kingdom_async did not start: use KINGDOM_ASYNC_WATCHDOG=0.1, or --loop asyncio";
 })();
-const aboutSteps = raw.level !== "steps" ? 'not recorded: that takes level "steps"' : hidesSteps ?? (steps.recorded ? null : "nobody held it");
+const NOBODY = "nobody held it";
+const aboutSteps = raw.level !== "steps" ? 'not recorded: that takes level "steps"' : hidesSteps ?? (steps.recorded ? null : NOBODY);
 
-/** Distances of 1, 2 or 5 units between the lines of the ruler. */
+/** Distances of 1, 2 or 5 units between the lines of the ruler; where they are long, on the clock. */
 function spacing() {
   const least = (view.to - view.from) / (plotWidth() / 110);
+  if (least > 5) return CLOCK.find((step) => step >= least * 0.999) ?? Math.ceil(least / 86400) * 86400;
   const power = 10 ** Math.floor(Math.log10(least));
   return power * [1, 2, 5, 10].find((n) => n * power >= least * 0.999);
 }
+
+const CLOCK = [10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000, 86400];
 
 function drawGrid() {
   const step = spacing();
@@ -31,6 +35,8 @@ function drawGrid() {
   flush();
 }
 
+const ticks = []; // what the ruler says, as drawn last
+
 function drawHead() {
   box(color.panel, 0, 0, view.width, view.top);
   box(color["strong-line"], 0, view.top - 1, view.width, 1);
@@ -38,8 +44,14 @@ function drawHead() {
   clipped(0, view.top - 1, () => {
     drawGrid();
     const step = spacing();
+    ticks.length = 0;
     for (let n = Math.ceil(view.from / step); n * step <= view.to; n++) {
-      text(moment(n * step, step), Math.round(xOf(n * step)) + 5, RULER / 2 + 1, color.muted, `11px ${FONT}`);
+      const words = moment(n * step, step);
+      const left = Math.round(xOf(n * step)) + 5;
+      ink.font = `11px ${FONT}`;
+      if (left + ink.measureText(words).width > view.width - 4) continue;
+      text(words, left, RULER / 2 + 1, color.muted, `11px ${FONT}`);
+      ticks.push(words);
     }
     drawMarks(RULER + MARKS / 2);
     drawLoop(LOOP_TOP + 2, LOOP - 5);
@@ -60,7 +72,7 @@ function headWords() {
 }
 
 function loopShare(from, to) {
-  if (!steps.count) return "not recorded";
+  if (!steps.count) return aboutSteps === NOBODY ? "0 %" : "not recorded";
   const isAll = steps.recorded > 0 && hidesSteps === null;
   return `${isAll ? "" : "at least "}${percent(busyShare(from, to))}`;
 }
@@ -78,7 +90,7 @@ function drawMarks(y) {
   let last = -Infinity;
   for (let n = 0; n < lints.count; n++) {
     const x = xOf(lints.at[n]);
-    if (x < GUTTER - 5 || x > view.width + 5 || x - last < 7) continue;
+    if (x < GUTTER - 5 || x > view.width + 5 || x - last < 11) continue;
     sign("lint", x, y, 0.95);
     last = x;
   }
@@ -87,7 +99,7 @@ function drawMarks(y) {
 /** The warnings in the row of warnings that are at *x*, gravest first. */
 function marksAt(x) {
   const near = [];
-  for (let n = 0; n < lints.count; n++) if (Math.abs(xOf(lints.at[n]) - x) < 7) near.push(n);
+  for (let n = 0; n < lints.count; n++) if (Math.abs(xOf(lints.at[n]) - x) < 9) near.push(n);
   return near.sort((a, b) => gravityOf(lints.kind(a)) - gravityOf(lints.kind(b)) || badness(b) - badness(a));
 }
 
@@ -103,7 +115,7 @@ function busyShare(from, to) {
 function drawLoop(y, height) {
   const small = `11px ${FONT}`;
   if (raw.dropped.steps && steps.recorded) stretchOf(color.hatched, 0, steps.from[0], y, height);
-  held(steps.count, (n) => n, y, height, color.error);
+  held(steps.count, (n) => n, y, height, color.error, "step-0");
   flush();
   if (!steps.recorded) sayWhere(aboutSteps, y + height / 2, small);
   const wide = 44 / scale();
@@ -186,6 +198,7 @@ function drawAll() {
   drawRows();
   box(color["strong-line"], GUTTER - 1, 0, 1, view.height);
   flush();
+  if (!rows.length) text("No task ran while this was recorded.", GUTTER + plotWidth() / 2, view.top + 60, color.muted, undefined, "center");
   drawHead();
   box(color["strong-line"], GUTTER - 1, 0, 1, view.height);
   flush();

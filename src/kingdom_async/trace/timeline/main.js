@@ -52,9 +52,9 @@ function fit(target, width, height) {
 function start() {
   showTheme();
   describe();
-  foldLarge();
   startTables();
   startWrong();
+  foldLarge();
   startSearch();
   startInput();
   layOut();
@@ -76,6 +76,7 @@ window.kingdom = {
   find,
   steps: () => Array.from({ length: steps.count }, (_, n) => ({ from: steps.from[n], to: steps.to[n], who: holderOf(n), seen: steps.seen.has(n) })),
   texts: () => drawn.texts,
+  ticks: () => ticks,
   jump,
   select: (name) => {
     const i = Array.from({ length: tasks.count }, (_, i) => i).find((i) => tasks.name(i) === name);

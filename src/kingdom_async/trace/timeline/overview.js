@@ -44,7 +44,7 @@ function paintOverview() {
   pen.font = `11px ${FONT}`;
   pen.textAlign = "right";
   pen.fillStyle = color.muted;
-  pen.fillText(`up to ${grouped(living.most)}`, GUTTER - 12, 24);
+  pen.fillText(living.most ? `up to ${grouped(living.most)}` : "none", GUTTER - 12, 24);
   pen.fillText(loopShare(0, END), GUTTER - 12, STRIP - 10);
 }
 

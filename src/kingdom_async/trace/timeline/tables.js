@@ -23,7 +23,7 @@ const TABLES = {
     sorted: ["When", 1],
     columns: [
       ["Lint", (n) => lints.kind(n), (n, value) => [signElement("lint"), value], "name"],
-      ["When", (n) => lints.at[n], (n, value) => [timeOf(value) ?? "–"], "number"],
+      ["When", (n) => lints.at[n], (n, value) => [whenOf(value)], "number"],
       ["Task", (n) => (lints.task[n] < 0 ? "" : tasks.name(lints.task[n])), (n, value) => [value || "–"]],
       ["What is wrong", sentence, (n, value) => [value], "wide"],
       ["Line", (n) => lints.place(n) ?? "", (n, value) => [value || "–"], "code"],
@@ -31,6 +31,8 @@ const TABLES = {
   },
 };
 const orLess = (value) => (Number.isNaN(value) ? -1 : value);
+/** A moment, to a ten-thousandth of the recording. */
+const whenOf = (at) => (Number.isNaN(at) ? "–" : END >= 600 ? clock(at) : moment(at, END / 1e4, 1));
 let current = lints.count ? "lints" : "slow";
 
 function showTable(which) {
@@ -98,7 +100,7 @@ function kindRow({ kind, all, worst }, open) {
   const worstOf = open ? null : el("span", {}, el("span", { class: "muted" }, "worst: "), sentence(worst));
   return el("tr", { class: "choice kind", onclick: turn },
     el("td", { class: "name" }, button),
-    el("td", { class: "number" }, `${moment(lints.at[all[0]], 0.1)} – ${moment(lints.at[all[all.length - 1]], 0.1)}`),
+    el("td", { class: "number" }, [...new Set([all[0], all[all.length - 1]].map((n) => whenOf(lints.at[n])))].join(" – ")),
     el("td", {}, who || (who === null ? "several" : "–")),
     el("td", { class: "wide" }, worstOf),
     el("td", { class: "code" }, same((n) => lints.place(n) ?? "–") ?? "several"));

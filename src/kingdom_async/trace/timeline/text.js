@@ -7,7 +7,8 @@ function duration(seconds) {
   if (seconds === null || Number.isNaN(seconds)) return "–";
   const size = Math.abs(seconds);
   if (size < 1e-9) return "0";
-  if (size >= 99.95) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  if (size >= 3600) return minutes(seconds);
+  if (size >= 99.95) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
   const [unit, name] = UNITS.find(([unit]) => unit < 60 && size >= unit * 0.9995) ?? UNITS[4];
   const value = seconds / unit;
   const digits = Math.abs(value) >= 99.95 ? 0 : Math.abs(value) >= 9.995 ? 1 : 2;
@@ -16,10 +17,26 @@ function duration(seconds) {
 
 /** A moment, with as many digits as steps of *precision* need, in a unit that fits *steps*. */
 function moment(seconds, precision, steps = precision) {
+  if (steps >= 60 && precision >= 60) return minutes(seconds);
+  if (steps >= 10) return clock(seconds);
   const unit = steps >= 0.1 ? 1 : steps >= 1e-4 ? 1e-3 : 1e-6;
   const digits = Math.max(0, Math.min(4, -Math.floor(Math.log10(precision / unit) + 1e-9)));
   const name = unit === 1 ? "s" : unit === 1e-3 ? "ms" : "µs";
   return `${grouped(seconds / unit, digits)} ${name}`;
+}
+
+/** 4200 → "1 h 10 min"; to the nearest. */
+function minutes(seconds) {
+  const all = Math.round(seconds / 60);
+  const rest = all % 60 || all === 0 ? `${all % 60} min` : "";
+  return all < 60 ? rest : `${Math.floor(all / 60)} h ${rest}`.trim();
+}
+
+/** 4205 → "1:10:05". */
+function clock(seconds) {
+  const all = Math.round(seconds);
+  const two = (value) => String(value).padStart(2, "0");
+  return `${Math.floor(all / 3600)}:${two(Math.floor((all % 3600) / 60))}:${two(all % 60)}`;
 }
 
 /** 12345.6 → "12 345.6", with narrow spaces. */

@@ -1,7 +1,7 @@
 // The colours of the canvases are those of the style sheet, in its light and its dark form.
 
 const NAMES = [
-  "panel", "raised", "line", "strong-line", "text", "muted", "accent", "wait", "step-1", "step-2", "step-3", "step",
+  "panel", "raised", "line", "strong-line", "text", "muted", "accent", "wait", "step-0", "step-1", "step-2", "step-3", "step",
   "span", "span-edge", "span-text", "error", "cancelled", "ok", "running", "unknown", "lint", "selected", "hover", "hit", "curtain", "density", "veil",
 ];
 const color = {};

@@ -114,12 +114,11 @@ function reveal(node) {
   return opened;
 }
 
-const MANY_ROWS = 150;
 const MANY_CHILDREN = 24;
 
-/** A large recording opens with its large groups closed: first the shape, then the tasks. */
+/** What does not fit opens with its large groups closed: first the shape, then the tasks. */
 function foldLarge() {
-  if (tree.everything.length <= MANY_ROWS) return;
+  if (tree.everything.length * LEGIBLE <= byId("lanes").clientHeight - view.top) return;
   for (const node of tree.everything) {
     node.open &&= !(node.children.length > MANY_CHILDREN && node.task < 0);
   }

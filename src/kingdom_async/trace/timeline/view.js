@@ -1,6 +1,6 @@
 // What is in sight: the span of time, the rows, and the size of the canvas.
 
-const GUTTER = 268; // px for the names
+const GUTTER = innerWidth >= 1300 ? 316 : innerWidth >= 900 ? 268 : 232; // px for the names
 const SHORTEST = 2e-6; // seconds over the whole width
 const LOWEST = 1;
 const HIGHEST = 40;
