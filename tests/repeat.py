@@ -19,7 +19,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 _STUCK = 1800  # seconds
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
 
 
 def main() -> int:
