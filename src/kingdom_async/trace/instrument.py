@@ -185,7 +185,7 @@ class _Watching(trio.abc.Instrument):
         get_account, append = recorder.store.accounts.get, recorder.store.steps.append
         long_step = recorder.thresholds.long_step
         holder, begun = _running(), now()
-        # The step that the recording begins in is cut at its beginning, the last one at its end.
+        # The step that the recording begins in is cut at its start, the last one at its end.
         current: Account | None = get_account(id(holder))
 
         # Written out, since this is paid for at each step of each task.

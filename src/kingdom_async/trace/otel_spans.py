@@ -4,8 +4,8 @@ Rule: a span begins when its record is first seen and ends when that is seen end
 times of the record.
 
 Spans are named as the functions are: for a worker ``amap(fetch)[3]`` the span is
-``amap(fetch)``, for ``Task-12 (fetch)`` it is ``fetch``, and the full name an attribute, because
-backends group by the name.
+``amap(fetch)``, for ``Task-12 (fetch)`` it is ``fetch``, and the full name an attribute,
+because backends group by the name.
 """
 
 from __future__ import annotations
