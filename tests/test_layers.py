@@ -90,7 +90,16 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         },
         "trace/recording": {"trace/flight", "trace/recorder", "trace/store"},
         "trace/flight": {"trace/recording"},
-        "trace/lints": {"trace/causes", "trace/recorder", "trace/rows", "trace/store"},
+        "trace/cancels": {"trace/causes", "trace/recorder", "trace/rows"},
+        "trace/leaks": {"trace/recorder", "trace/rows", "trace/store"},
+        "trace/lints": {
+            "trace/cancels",
+            "trace/causes",
+            "trace/leaks",
+            "trace/recorder",
+            "trace/rows",
+            "trace/store",
+        },
         "trace/edges": {"trace/recorder", "trace/rows", "trace/store"},
         "trace/asyncio_steps": {
             "trace/edges",

@@ -81,7 +81,9 @@ def run_project(page: Path, folder: Path) -> list[str]:
 
 def _pytest(command: str, folder: Path) -> str:
     words = shlex.split(command.replace("pytest", f"pytest {_PLUGINS}", 1))
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)}
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)
+    }
     done = subprocess.run(
         [sys.executable, "-m", *words],
         capture_output=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,7 @@ async def test_a_block_inside_a_task() -> None:
     began, ended = recording.snapshot().began, recording.snapshot().ended
     assert task.steps == len(steps) == 3
     assert all(began <= start < end <= ended for start, end, _ in steps)
-    assert all(
-        before.end <= after.start for before, after in zip(steps, steps[1:], strict=False)
-    )
+    assert all(before.end <= after.start for before, after in pairwise(steps))
     assert steps[0].end - steps[0].start >= SOME
     assert steps[2].end - steps[2].start >= SOME
 

@@ -861,7 +861,7 @@ def test_an_empty_recording_says_so(show: Show) -> None:
 def test_a_small_window_has_room_for_all(browser: Browser, service_file: Path) -> None:
     """The program's name, the signs, the keys, and rows beside the details of a task."""
     with browser.open(service_file, size=(800, 600)) as shown:
-        fits = """() => [...document.querySelectorAll("h1, #outcomes .chip, #help, #theme, #hide")]
+        fits = """() => [...document.querySelectorAll("h1, .chip, #help, #theme, #hide")]
             .filter((part) => part.scrollWidth > part.clientWidth + 1
                 || part.getBoundingClientRect().right > innerWidth).length"""
         assert shown.page.evaluate(fits) == 0

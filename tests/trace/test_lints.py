@@ -447,7 +447,7 @@ def _both(
 @pytest.mark.parametrize("host", [False, True], ids=["the task", "its host"])
 @pytest.mark.parametrize("kind", SHIELDS)
 async def test_cleanup_in_a_shield(look: Look, kind: str, host: bool) -> None:
-    """In one that ends, and has not, it is what is asked for; one that never ends is told of."""
+    """In one that ends, and has not, it is what is asked for; one without an end is told of."""
     done = anyio.Event()
     shield, ends = SHIELDS[kind]
 

@@ -8,18 +8,16 @@ it had gone away.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from math import inf
+from collections.abc import Iterator, Mapping
 from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import ref
 
-from .causes import is_called
+from .cancels import Cancels
+from .leaks import Leaks
 from .loops import tasks_of
 from .records import now
-from .rows import CODE, INSTRUCTION, PARENT, Life
+from .rows import PARENT, Life
 from .stacks import frames, lines, links
 from .store import copied
 from .waits import Waits, known_waits
@@ -37,8 +35,6 @@ EVERY, _BREATH = 0.25, 25
 #: How many are looked at each time: at least, and at most where a round would take more looks
 #: than that. Ten thousand tasks are a round of ten seconds.
 _AT_LEAST, _AT_MOST, _LOOKS = 100, 500, 40
-#: Seconds between two counts of the live tasks, and how often their number has to grow.
-_COUNTS_EVERY, _GROWN = 1.0, 8
 #: In so many looks one after the other a task has to spin.
 _SPUN = 3
 
@@ -79,14 +75,13 @@ class Sampler:
         self._at_once = _AT_LEAST
         #: The serials of the tasks that have children.
         self._parents: set[int | None] = set()
-        self._told: set[tuple[str, object]] = set()
+        #: By kind and serial.
+        self._told: set[tuple[str, int]] = set()
         #: By serial: since when it has been cancelled; in which wait, since when; how it spins.
         self._cancelled: dict[int, float] = {}
         self._waits: dict[int, tuple[ref[Any], float]] = {}
         self._spells: dict[int, _Spell] = {}
-        #: By line of spawning: the last counts, as long as they grew.
-        self._counts: dict[tuple[int, int], list[int]] = {}
-        self._counted = -_COUNTS_EVERY
+        self._leaks = Leaks(recorder)
 
     def __call__(self, at: float) -> float:
         """Look, and say when to look again."""
@@ -96,14 +91,12 @@ class Sampler:
     def tick(self, at: float | None = None) -> None:
         """Look at the next tasks, as of *at*."""
         at = now() if at is None else at
-        if at - self._counted >= _COUNTS_EVERY:
-            self._counted = at
-            self._count()
-        waits, called = known_waits(), dict[int, bool]()
+        self._leaks.look(at)
+        waits, cancels = known_waits(), Cancels(self._recorder)
         for number, seen in enumerate(self._next()):
             if number % _BREATH == _BREATH - 1:
                 sleep(0)
-            self._look(seen, at, waits, called)
+            self._look(seen, at, waits, cancels)
 
     # --- whose turn it is --------------------------------------------------------------
 
@@ -133,9 +126,7 @@ class Sampler:
         for kept in (self._cancelled, self._waits, self._spells):
             for serial in kept.keys() - alive:
                 kept.pop(serial)
-        self._told = {
-            (kind, key) for kind, key in self._told if kind == "leaking" or key in alive
-        }
+        self._told = {(kind, serial) for kind, serial in self._told if serial in alive}
         found: list[_Seen] = []
         for task in tasks_of(self._recorder.loop):
             number = store.serials.get(task.ident)
@@ -145,70 +136,33 @@ class Sampler:
 
     # --- one task ----------------------------------------------------------------------
 
-    def _look(self, seen: _Seen, at: float, waits: Waits, called: dict[int, bool]) -> None:
+    def _look(self, seen: _Seen, at: float, waits: Waits, cancels: Cancels) -> None:
         native, coro = seen.native(), seen.coro()
         raw = self._store.live.get(seen.serial)
         if native is None or coro is None or raw is None:
             return
         life = Life(*raw)
         stack = [] if getattr(coro, "cr_running", False) else [*links(coro)]
-        self._look_for_cancel(seen, life, native, stack, at, called)
+        self._look_for_cancel(seen, life, native, stack, at, cancels)
         if stack:
             self._look_for_wait(seen.serial, stack, at, waits)
             if self._recorder.has_steps:
                 self._look_for_spell(seen, stack, at, waits)
 
     def _look_for_cancel(
-        self,
-        seen: _Seen,
-        life: Life,
-        native: Any,
-        stack: Stack,
-        at: float,
-        called: dict[int, bool],
+        self, seen: _Seen, life: Life, native: Any, stack: Stack, at: float, cancels: Cancels
     ) -> None:
-        serial, shield = seen.serial, ""
-        cause = None
+        serial, cause = seen.serial, None
         if serial not in self._parents:  # it may wait for its children: they are told of
-            cause = self._cause(seen.ident, life, called)
-            if cause is None and self._recorder.loop.is_cancelled(native):
-                cause = "by its loop"
-            if cause is not None:
-                is_shielded, ends = _shield(self._recorder.loop.scopes(native))
-                cause = None if is_shielded and ends else cause
-                shield = ", in a shield without a deadline" if is_shielded else ""
+            cause = cancels.of(life, native, [*self._deadlines.get(seen.ident, ())])
         if cause is None:
             self._cancelled.pop(serial, None)
             self._told.discard(("cancelled-but-alive", serial))
             return
         age = at - self._cancelled.setdefault(serial, at)
         if age >= self._limits.cancelled_but_alive:
-            what = f"is alive {age:.3g} s after its cancellation ({cause}){shield}"
+            what = f"is alive {age:.3g} s after its cancellation {cause}"
             self._tell("cancelled-but-alive", serial, what, stack, age)
-
-    def _cause(self, ident: int, life: Life, called: dict[int, bool]) -> str | None:
-        """What cancels a task: one of the deadlines and groups around it."""
-
-        def is_cancelled(scope: Any) -> bool:
-            return _is_called_now(scope, called)
-
-        around = [*self._deadlines.get(ident, ())]
-        for _ in range(100):
-            for deadline in reversed(around):
-                if is_cancelled(deadline.scope):
-                    return str(deadline)
-                if _shields(deadline):
-                    return None
-            block = life.block
-            if block is None:
-                return None
-            group = block.group()
-            if group is not None and is_cancelled(group.cancel_scope):
-                return block.cause or f"the scope of {block.label}"
-            around = [*block.deadlines]
-            above = None if life.parent is None else self._store.live.get(life.parent)
-            life = Life(*above) if above is not None else life._replace(block=None)
-        return None
 
     def _look_for_wait(self, serial: int, stack: Stack, at: float, waits: Waits) -> None:
         for _, code in stack:
@@ -261,64 +215,6 @@ class Sampler:
         source = shown[-1].source
         what = f"{what}: {source}" if source else what
         self._recorder.suspect(kind, serial, what, str(shown[-1]), amount)
-
-    # --- all tasks ---------------------------------------------------------------------
-
-    def _count(self) -> None:
-        """Count the live tasks by the line that spawned them."""
-        counts: dict[tuple[int, int], int] = defaultdict(int)
-        samples: dict[tuple[int, int], list[Any]] = {}
-        for number, raw in enumerate(copied(self._store.live.values())):
-            if number % 1000 == 999:
-                sleep(0)
-            if raw[CODE] is not None:
-                key = id(raw[CODE]), raw[INSTRUCTION]  # hashing a code object takes long
-                counts[key] += 1
-                samples[key] = raw
-        before, self._counts = self._counts, {}
-        for key, count in counts.items():
-            grown = before.get(key, [])
-            self._counts[key] = [*grown, count] if grown and count > grown[-1] else [count]
-            if count < self._limits.leaking:
-                self._told.discard(("leaking", key))
-            elif len(self._counts[key]) > _GROWN and ("leaking", key) not in self._told:
-                self._told.add(("leaking", key))
-                self._tell_leak(Life(*samples[key]).place, self._counts[key])
-        self._told -= {told for told in self._told if told[0] == "leaking"} - {
-            ("leaking", key) for key in counts
-        }
-
-    def _tell_leak(self, place: str | None, counts: list[int]) -> None:
-        what = (
-            f"{counts[-1]} live tasks were spawned at {place}, and there are more at each "
-            f"look: {counts[0]} were there {len(counts) - 1} looks ago"
-        )
-        self._recorder.suspect("leaking", None, what, place)
-
-
-def _is_called_now(scope: Any, called: dict[int, bool]) -> bool:
-    """`is_called`, asked once for each scope."""
-    found = called.get(id(scope))
-    if found is None:
-        found = called[id(scope)] = is_called(scope)
-    return found
-
-
-def _shield(scopes: Iterable[Any]) -> tuple[bool, bool]:
-    """Whether a task cleans up in a shield that has not run out, and whether it will."""
-    is_shielded = ends = False
-    with suppress(AttributeError):  # of another anyio or trio
-        for scope in scopes:
-            if is_called(scope):  # a shield whose time has run out is none
-                return is_shielded and not scope.shield, ends
-            if scope.deadline < inf and (scope.shield or not is_shielded):
-                ends = True
-            is_shielded = is_shielded or scope.shield
-    return is_shielded, ends
-
-
-def _shields(deadline: Deadline) -> bool:
-    return bool(getattr(deadline.scope, "shield", False))
 
 
 def _ref(value: Any) -> ref[Any]:
