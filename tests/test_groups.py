@@ -248,6 +248,7 @@ async def test_start_gives_the_start_value_or_the_handle(errors: Any) -> None:
         assert await group.start(serve, 80) == 80
         handle = await group.start(serve, 81, name="second", return_handle=True)
     assert (handle.start_value, handle.return_value, handle.name) == (81, "served", "second")
+    assert handle.coro.__qualname__ == serve.__qualname__
 
 
 @BOTH

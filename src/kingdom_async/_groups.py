@@ -227,6 +227,7 @@ class TaskGroup(anyio.abc.TaskGroup):
                     heard.append(error)
                 raise
 
+        watched.__qualname__ = name_of(func)  # for who shows the handle's coroutine
         try:
             handle = await self._group.start(watched, *args, name=name, return_handle=True)
         except get_cancelled_exc_class() as error:
