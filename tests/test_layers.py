@@ -124,7 +124,8 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/live": set(),
         "trace/tree": {"trace/here", "trace/hub", "trace/live"},
         "trace/holders": set(),
-        "trace/watchdog": {"trace/here", "trace/holders", "trace/hub"},
+        "trace/pings": {"trace/holders", "trace/hub"},
+        "trace/watchdog": {"trace/here", "trace/pings"},
     },
     {  # asked and switched from another process
         "trace/sockets": set(),

@@ -25,12 +25,14 @@ from kingdom_async import trace
 from kingdom_async.trace import guard
 from kingdom_async.trace.here import current_loop
 from kingdom_async.trace.monitor import monitor
-from kingdom_async.trace.watchdog import Watchdog
+from kingdom_async.trace.pings import Watchdog
 from support.backends import REAL, backend_and_options, chosen
 from support.turns import settle
 
 #: Not the function of that name.
-watchdog_module = sys.modules[Watchdog.__module__]
+pings = sys.modules[Watchdog.__module__]
+#: `trace.watchdog` is the function, not the file.
+watchdog_module = sys.modules["kingdom_async.trace.watchdog"]
 _LATE = 30.0
 SOON = 0.05
 
@@ -256,9 +258,9 @@ class Times:
         self.at = self.cpu = 1000.0
         #: How long the watchdog's thread stood in line for a processor, where that is told.
         self.line: float | None = 0.0
-        monkeypatch.setattr(watchdog_module, "now", lambda: self.at)
-        monkeypatch.setattr(watchdog_module, "process_time", lambda: self.cpu)
-        monkeypatch.setattr(watchdog_module, "_time_in_line", lambda: self.line)
+        monkeypatch.setattr(pings, "now", lambda: self.at)
+        monkeypatch.setattr(pings, "process_time", lambda: self.cpu)
+        monkeypatch.setattr(pings, "_time_in_line", lambda: self.line)
 
     def pass_(self, dog: Watchdog, seconds: float, cpu: float = 0.0) -> float:
         self.at += seconds
@@ -390,8 +392,8 @@ async def test_c_code_that_is_over(monkeypatch: pytest.MonkeyPatch, reports: Rep
     """Nobody who is there now is blamed for it."""
     times = Times(monkeypatch)
     dog = Watchdog(1.0, current_loop())
-    nobody = watchdog_module.holder_of(current_loop(), [])._replace(is_nobody=True)
-    monkeypatch.setattr(watchdog_module, "holder_of", lambda *_: nobody)
+    nobody = pings.holder_of(current_loop(), [])._replace(is_nobody=True)
+    monkeypatch.setattr(pings, "holder_of", lambda *_: nobody)
     times.pass_(dog, 0)
     await settle(3)
     times.pass_(dog, 2.25, cpu=2.0)
