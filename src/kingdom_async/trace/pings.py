@@ -1,7 +1,7 @@
 """A loop that is asked to answer again and again: how late it is, and who blocks it.
 
-Rule: asked from a thread; an idle loop answers at once. Whatever is told is found by looking at the loop's thread
-from outside, and nothing is told where the whole process stood still.
+Rule: asked from a thread; an idle loop answers at once. Whatever is told is found by looking
+at the loop's thread from outside, and nothing is told where the whole process stood still.
 """
 
 from __future__ import annotations
