@@ -46,7 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def setting(config: pytest.Config, name: str) -> str | None:
     """What the command line says, else the configuration file, else None."""
     given: str | None = config.getoption(f"kingdom_{name}")
-    return given if given is not None else config.getini(f"kingdom_{name}") or None
+    if given is None:
+        written: Any = config.getini(f"kingdom_{name}") or None
+        # TOML has lists, and pytest passes them on.
+        given = ",".join(map(str, written)) if isinstance(written, list) else written  # pyright: ignore[reportUnknownArgumentType]
+    return given
 
 
 @pytest.hookimpl(trylast=True)

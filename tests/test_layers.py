@@ -180,6 +180,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/trio_clock": set(),
     },
     {
+        "testing/beside": set(),
         "testing/between": set(),
         "testing/clock": set(),
         "testing/fault_options": set(),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, ismethod
+from inspect import isasyncgenfunction, ismethod
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 try:
     import pytest
@@ -26,8 +26,22 @@ except ModuleNotFoundError as _error:
 from kingdom_async_pytest import backend_of, backends_of, every_backend, fixtures_used, setting
 
 from .testing._internals import need
-from .testing._internals_pytest import RUNNERS, choose_for_new_runners, end_with_backend
-from .testing.around import Around, Test, is_async, names_of
+from .testing._internals_pytest import (
+    RUNNERS,
+    Runners,
+    choose_for_new_runners,
+    end_with_backend,
+)
+from .testing.around import Around, is_async, names_of
+from .testing.beside import (
+    fixture_of,
+    is_anyios,
+    is_pytest_asyncios,
+    on_uvloop,
+    refuse_pytest_asyncio,
+    replaced,
+    take_back,
+)
 from .testing.between import Between
 from .testing.clock import virtual_backend
 from .testing.guard import Guard, TookTooLong
@@ -73,6 +87,7 @@ class Plugin:
         self._config = config
         self._guard = Guard(self._stop_capturing)
         self._between = Between()
+        self._runners = Runners()
         self.run: Around | None = None
         self._stop: Callable[[], None] | None = None
         self._backends = read_backends(config)
@@ -94,6 +109,8 @@ class Plugin:
         """Leave out what is not asked for, and what there is not."""
         # Not deselected: a test has one backend, whatever many names that is asked for by.
         items[:] = [item for item in items if len(backends_of(item)) < 2]
+        for item in items:
+            take_back(item)
         out = [item for item in items if not self._is_asked_for(item)]
         if out:
             self._config.hook.pytest_deselected(items=out)
@@ -103,11 +120,9 @@ class Plugin:
 
     def _is_asked_for(self, item: pytest.Item) -> bool:
         backend = backend_of(item)
-        if backend is None:
-            return True
-        if backend == "asyncio+uvloop" and "virtual_clock" in names_of(item):
+        if "virtual_clock" in names_of(item) and on_uvloop(item):
             return False  # there is no selector in it to replace
-        return self._backends is None or backend in self._backends
+        return backend is None or self._backends is None or backend in self._backends
 
     def _choose(self, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """There is to be a new runner."""
@@ -122,15 +137,21 @@ class Plugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        self.run = Around(item, self._time_for(item), self._trace, self._between)
+        # Those of pytest-asyncio do not run in the task that anyio's fixtures wait in.
+        between = Between() if is_pytest_asyncios(item) else self._between
+        self.run = Around(item, self._time_for(item), self._trace, between)
         with self._phase("the setup of"):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         __tracebackhide__ = True
-        _refuse_pytest_asyncio(item)
-        with self._phase(""):
+        refuse_pytest_asyncio(item)
+        with (
+            nullcontext() if is_anyios(item) else self._runners.put_away(),
+            self._phase(""),
+            self._around_pytest_asyncios(item),
+        ):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -143,15 +164,30 @@ class Plugin:
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
         func: Any = fixturedef.func
-        if not is_async(func) or "anyio_backend" not in request.fixturenames:
+        if not is_async(func):
             return (yield)
+        if "anyio_backend" not in request.fixturenames:
+            with self._runners.put_away():  # it is pytest-asyncio's
+                return (yield)
         end_with_backend(fixturedef, request)
-        if not isasyncgenfunction(func):
-            return (yield)
-        if ismethod(func) and type(func.__self__) is type(request.instance):
-            func = func.__func__.__get__(request.instance)
-        with _set(fixturedef, "func", self._between.around(func)):
-            return (yield)
+        item = None if self.run is None else self.run.item
+        with self._runners.at_hand():
+            if not isasyncgenfunction(func):
+                with fixture_of(item, fixturedef, request):
+                    return (yield)
+            if ismethod(func) and type(func.__self__) is type(request.instance):
+                func = func.__func__.__get__(request.instance)
+            with (
+                _set(fixturedef, "func", self._between.around(func)),
+                fixture_of(item, fixturedef, request),
+            ):
+                return (yield)
+
+    def _around_pytest_asyncios(self, item: pytest.Item) -> Any:
+        """Of those tests, pytest_pyfunc_call sees no async function any more."""
+        if self.run is None or not is_pytest_asyncios(item):
+            return nullcontext()
+        return replaced(cast("pytest.Function", item), self.run.watched)
 
     def _phase(self, part: str) -> Any:
         run = self.run
@@ -165,8 +201,9 @@ class Plugin:
         run = self.run
         if run is None:
             return (yield)
+        is_theirs = is_pytest_asyncios(pyfuncitem)
         try:
-            with _replaced(pyfuncitem, run.watched):
+            with nullcontext() if is_theirs else replaced(pyfuncitem, run.watched):
                 result = yield
         except (Deadlock, LeakError, TookTooLong) as error:
             if _came_through(pyfuncitem, error):
@@ -199,17 +236,6 @@ class Plugin:
         return _DEFAULT_TIMEOUT if fixtures_used(item) else None
 
 
-def _refuse_pytest_asyncio(item: pytest.Item) -> None:
-    """In its auto mode it runs each async test, on asyncio, whatever backend is in the id."""
-    if type(item).__module__.startswith("pytest_asyncio") and fixtures_used(item):
-        pytest.fail(
-            f"{item.name} is run by pytest-asyncio, and not by anyio's plugin on which the "
-            "fixtures of kingdom_async stand; write asyncio_mode = strict (its default), and "
-            "@pytest.mark.anyio or anyio_mode = auto",
-            pytrace=False,
-        )
-
-
 def _came_through(item: pytest.Item, error: BaseException) -> bool:
     """Whether a line of the test's own file has raised it."""
     frames = (frame for frame, _ in walk_tb(error.__traceback__))
@@ -229,29 +255,6 @@ def _in_phase(guard: Guard, run: Around, what: str, seconds: float) -> Generator
             yield
         finally:
             run.phase = run.between.phase = None
-
-
-class _replaced:  # a context manager, read as a phrase
-    """The async function of a test, wrapped while it is called."""
-
-    def __init__(self, item: pytest.Function, wrap: Callable[[Test], Test]) -> None:
-        self._item = item
-        self._wrap = wrap
-        self._before: Any = item.obj
-
-    def __enter__(self) -> None:
-        tests: Any = getattr(self._before, "hypothesis", None)
-        if tests is not None:
-            inner = getattr(tests.inner_test, "_anyio_original_func", tests.inner_test)
-            inner = getattr(inner, "_kingdom_original", inner)
-            if iscoroutinefunction(inner):
-                tests.inner_test = wrapped = self._wrap(inner)
-                wrapped._kingdom_original = inner  # type: ignore[attr-defined]
-        elif iscoroutinefunction(self._before):
-            self._item.obj = self._wrap(self._before)
-
-    def __exit__(self, *error: object) -> None:
-        self._item.obj = self._before
 
 
 @contextmanager

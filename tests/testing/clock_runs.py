@@ -65,6 +65,25 @@ async def _timer(name: str, rng: random.Random, log: Log, depth: int) -> None:
         log.append((ka.current_time(), what))
 
 
+async def a_day() -> int:
+    """One virtual day of mixed timers; how many of them came."""
+    passed = 0
+
+    async def every(seconds: float) -> None:
+        nonlocal passed
+        while True:
+            with ka.move_on_after(seconds * 2):
+                await ka.sleep(seconds)
+            passed += 1
+
+    async with ka.TaskGroup() as group:
+        for seconds in (60, 300, 900, 3600, 1234.5):
+            group.start_soon(every, seconds)
+        await ka.sleep(86400 + 1)
+        group.cancel_scope.cancel()
+    return passed
+
+
 #: Virtual seconds: a wrong jump is one that makes any of these deadlines pass.
 SOON = 0.001
 
@@ -149,7 +168,19 @@ def in_order(log: Log) -> Log:
     return sorted(log)
 
 
+def _days(backend: str) -> str:
+    """How long it takes, of ten, in processor time."""
+    took: list[float] = []
+    for _ in range(10):
+        begun = time.process_time()
+        run_virtual(a_day, backend=backend)
+        took.append((time.process_time() - begun) * 1000)
+    return f"a day of mixed timers on {backend}: {min(took):.0f} ms to {max(took):.0f} ms"
+
+
 def main(count: int) -> None:
+    for backend in BACKENDS:
+        print(_days(backend))
     begun = time.perf_counter()
     for seed in range(count):
         logs = [timers(seed, backend) for backend in BACKENDS]

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 import kingdom_async as ka
 from kingdom_async.testing.faults import cancel_everywhere
@@ -161,6 +162,23 @@ def test_an_error_instead(backend: str) -> None:
     report.raise_if_failed()
     assert caught == [0, 1, 2]
     assert report.outcomes == {"finished": 3, "raised InjectedError": 1}
+
+
+@every_backend
+def test_an_error_in_the_sleeps_of_the_loop_itself(backend: str) -> None:
+    """Not everybody sleeps by anyio's function."""
+
+    async def body() -> None:
+        if backend == "trio":
+            await trio.sleep(0.001)
+            await trio.lowlevel.checkpoint()
+        else:
+            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+
+    report = cancel_everywhere(body, backend=backend, mode="error")
+    report.raise_if_failed()
+    assert report.outcomes == {"raised InjectedError": 2}
 
 
 @every_backend

@@ -43,21 +43,173 @@ _MARKED = """
     async def test_of_the_plugin_in_auto_mode():
         assert type(asyncio.get_running_loop()).__module__.startswith("asyncio")
 """
+_AUTO = """
+    asyncio_mode = auto
+    asyncio_default_fixture_loop_scope = function
+"""
 
 
 def test_beside_pytest_asyncio_in_auto_mode(pytester: pytest.Pytester) -> None:
-    """It takes all async tests: those with our fixtures say so, and none hangs."""
-    ini = """
-    asyncio_mode = auto
-    asyncio_default_fixture_loop_scope = function
-    """
-    result = _run(pytester, ini, _MARKED)
-    result.assert_outcomes(passed=1, failed=2, deselected=_BACKENDS - 2)
-    result.stdout.fnmatch_lines(
-        "test_ours?asyncio-virtual? is run by pytest-asyncio, and not by anyio's plugin on "
-        "which the fixtures of kingdom_async stand; write asyncio_mode = strict (its "
-        "default), and @pytest.mark.anyio or anyio_mode = auto"
+    """It takes all async tests and fixtures, and ours are taken back, each on its backend."""
+    source = (
+        _MARKED
+        + """
+    from hypothesis import given, strategies
+
+    @pytest.fixture(scope="{scope}")
+    async def wide():
+        async with anyio.create_task_group() as group:
+            yield group
+
+    @pytest.fixture
+    async def plain():
+        return ka.current_backend()
+
+    class TestInAClass:
+        @pytest.fixture
+        async def own(self):
+            yield self
+
+        @pytest.mark.anyio
+        async def test_backend(self, anyio_backend_name, plain, own, wide):
+            assert plain.startswith(anyio_backend_name)
+            assert plain == ka.current_backend() and type(own) is type(self)
+            wide.start_soon(ka.checkpoint)
+
+    @pytest.mark.anyio
+    @given(number=strategies.integers(0, 3))
+    async def test_given(number, anyio_backend):
+        assert ka.current_backend().startswith(anyio_backend[0])
+
+    async def test_theirs(plain, no_leaks, kingdom_seed):
+        assert plain == "asyncio"
+
+    @pytest.fixture
+    async def theirs():
+        yield asyncio.get_running_loop()
+
+    async def test_their_fixture(theirs):
+        assert theirs is asyncio.get_running_loop()
+    """.replace("{scope}", "module")
     )
+    result = _run(pytester, _AUTO, source)
+    result.assert_outcomes(passed=2 + 1 + 2 * _BACKENDS + 2, deselected=_BACKENDS - 2)
+
+
+def test_ordinary_tests_beside_a_wide_fixture(pytester: pytest.Pytester) -> None:
+    """Its loop is still there, and stands still: others may be started meanwhile."""
+    source = """
+    @pytest.fixture(scope="module")
+    async def held(anyio_backend):
+        async with anyio.create_task_group() as group:
+            yield group
+
+    @pytest.mark.anyio
+    async def test_before(held):
+        held.start_soon(ka.checkpoint)
+
+    async def body():
+        await ka.checkpoint()
+
+    def test_tools(explore, cancel_everywhere):
+        explore(body, seeds=3)
+        cancel_everywhere(body)
+
+    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+    def test_loops_of_its_own(backend, every_backend):
+        ka.run(body, backend=backend)
+        anyio.run(body, backend=backend)
+        from kingdom_async.testing import run_virtual
+        run_virtual(body, backend=backend)
+
+    @pytest.fixture
+    async def late(held, anyio_backend):
+        await ka.checkpoint()
+        yield ka.current_backend()
+        await ka.checkpoint()
+
+    def test_asked_for_while_it_runs(request, anyio_backend):
+        assert request.getfixturevalue("late").startswith(anyio_backend[0])
+        anyio.run(body, backend="trio")
+
+    @pytest.mark.anyio
+    async def test_still_there(held):
+        event = anyio.Event()
+        async def wake():
+            event.set()
+        held.start_soon(wake)
+        await event.wait()
+        await ka.offload(int)
+    """
+    result = _run(pytester, "", source, "-p", "no:asyncio")
+    result.assert_outcomes(passed=(1 + 1 + 2 + 1 + 1) * _BACKENDS)
+
+
+def test_what_pytest_asyncio_runs_has_what_needs_no_plugin(pytester: pytest.Pytester) -> None:
+    """No leaks, the guard and the trace; what needs anyio's says so."""
+    source = """
+    @pytest.mark.asyncio
+    async def test_leaks(no_leaks):
+        asyncio.create_task(asyncio.sleep(0.5), name="left")
+
+    @pytest.mark.asyncio
+    async def test_hangs():
+        async with asyncio.TaskGroup() if hasattr(asyncio, "TaskGroup") else ka.TaskGroup():
+            await asyncio.sleep(60)
+
+    @pytest.mark.asyncio
+    async def test_ours(virtual_clock, kingdom_seed):
+        pass
+    """
+    ini = "asyncio_default_fixture_loop_scope = function"
+    options = "--kingdom-timeout=1", "--kingdom-trace=life", "--kingdom-backends=asyncio"
+    result = _run(pytester, ini, source, *options, "-W", "ignore")
+    result.assert_outcomes(failed=3, deselected=_BACKENDS - 1)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*task 'left', *",
+            "*TookTooLong: test_hangs has not ended after 1 s of real time*",
+            "*kingdom_async: task tree at the failure*",
+            "*test_hangs*await asyncio.sleep(60)*",
+            (
+                "test_ours?asyncio-virtual? is run by pytest-asyncio, as its mark says, and "
+                "every_backend and virtual_clock can only work where anyio's plugin runs the "
+                "test; write @pytest.mark.anyio in place of @pytest.mark.asyncio"
+            ),
+        ]
+    )
+
+
+def test_a_list_of_backends_in_toml(pytester: pytest.Pytester) -> None:
+    """As TOML writes it, beside a number."""
+    pytester.makeconftest(_CONFTEST)
+    pytester.makepyprojecttoml(
+        """
+        [tool.pytest.ini_options]
+        anyio_mode = "auto"
+        kingdom_backends = ["asyncio", "trio"]
+        kingdom_timeout = 30
+        """
+    )
+    pytester.makepyfile(
+        f"{_HEAD}async def test_it(anyio_backend):\n    await ka.checkpoint()\n"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:asyncio")
+    result.assert_outcomes(passed=2, deselected=_BACKENDS - 2)
+
+
+def test_anyios_own_uvloop_has_no_virtual_time(pytester: pytest.Pytester) -> None:
+    """It is deselected, as ours is, and does not run on another loop than it says."""
+    source = """
+    @pytest.mark.parametrize(
+        "anyio_backend", ["trio", "asyncio", ("asyncio", {"use_uvloop": True})]
+    )
+    @pytest.mark.anyio
+    async def test_year(anyio_backend, virtual_clock):
+        await ka.sleep(365 * 86400)
+    """
+    result = _run(pytester, "", source, "-p", "no:asyncio")
+    result.assert_outcomes(passed=2, deselected=1)
 
 
 def test_beside_pytest_asyncio_in_strict_mode(pytester: pytest.Pytester) -> None:

@@ -5,7 +5,7 @@ Rule: it runs in the task of the test itself, and what it finds is said in a sen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
@@ -19,14 +19,14 @@ from kingdom_async_pytest import backend_of
 from .._backend import current_backend
 from .._failures import without
 from ..trace.here import current_loop
+from ._internals_pytest import definitions_of
 from .clock import running_idle
 from .guard import Phase, TookTooLong
 from .idle import Idle
 
 if TYPE_CHECKING:
+    from .beside import Test
     from .between import Between
-
-Test = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Cancelled(Exception):
@@ -166,11 +166,9 @@ def _in_time(phase: Phase) -> Generator[None]:
 
 
 def _wide_fixtures(item: pytest.Item) -> list[str]:
-    found: Any = getattr(item, "_fixtureinfo", None)
-    definitions: dict[str, Any] = {} if found is None else found.name2fixturedefs
     return [
         f"{name!r} ({defs[-1].scope} scope)"
-        for name, defs in definitions.items()
+        for name, defs in definitions_of(item).items()
         if defs[-1].scope != "function" and is_async(defs[-1].func)
     ]
 

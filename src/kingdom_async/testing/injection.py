@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Coroutine
 from fnmatch import fnmatchcase
 from types import CodeType, CoroutineType
@@ -292,7 +293,24 @@ def may_fail(coro: object) -> bool:
             entry = None
         elif entry is None:
             entry = frame.f_code
-    return entry in _WAITS
+    return entry in _WAITS or entry in _waits_of_trio()
 
 
-_WAITS = {anyio.lowlevel.checkpoint.__code__, anyio.sleep.__code__, anyio.sleep_until.__code__}
+_WAITS = {
+    function.__code__
+    for function in (
+        anyio.lowlevel.checkpoint,
+        anyio.sleep,
+        anyio.sleep_until,
+        asyncio.sleep,
+    )
+}
+
+
+def _waits_of_trio() -> set[CodeType]:
+    if "trio" not in sys.modules:
+        return set()
+    import trio
+
+    functions: list[Any] = [trio.lowlevel.checkpoint, trio.sleep, trio.sleep_until]
+    return {function.__code__ for function in functions}
