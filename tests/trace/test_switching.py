@@ -20,10 +20,10 @@ import anyio
 import pytest
 
 import kingdom_async as ka
-from kingdom_async import _observe, trace
-from kingdom_async.trace import asyncio_steps
+from kingdom_async import trace
 from kingdom_async.trace.hub import hub
 from support.backends import REAL, chosen
+from support.traces import ORIGINAL, left_by_tracing
 from support.turns import settle
 
 Level = Literal["life", "steps"]
@@ -31,8 +31,6 @@ levels = pytest.mark.parametrize("level", ["life", "steps"])
 backends = pytest.mark.parametrize("backend", chosen(REAL))
 plain_asyncio = pytest.mark.parametrize("anyio_backend", chosen(("asyncio",)), indirect=True)
 on_asyncio = pytest.mark.skipif(not chosen(("asyncio",)), reason="another backend is chosen")
-
-ORIGINAL = Handle._run
 
 
 async def take(steps: int) -> None:
@@ -47,28 +45,6 @@ async def spawn(name: str = "child", steps: int = 3) -> None:
 
 def names(recording: trace.Recording) -> list[str]:
     return [task.name.split(".")[-1] for task in recording.tasks if not task.foreign]
-
-
-_THREADS = ("kingdom_async.trace", "kingdom_async control", "kingdom_async client")
-
-
-def _left() -> dict[str, object]:
-    """What tracing has left behind; nothing, if all is well."""
-    left: dict[str, object] = {
-        "Handle._run": Handle._run is not ORIGINAL and Handle._run,
-        "observer": _observe.observer,
-        "recorders": hub.recorders or hub.waiting or hub._at_work,
-        "ends": hub._ends or hub._deadlines,
-        "steps": asyncio_steps._timed,
-        "threads": [each for each in threading.enumerate() if each.name.startswith(_THREADS)],
-    }
-    return {name: what for name, what in left.items() if what}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Any:
-    yield
-    assert not _left()
 
 
 # --- several at a time -------------------------------------------------------------------
@@ -345,7 +321,7 @@ async def test_on_and_off_hundreds_of_times(level: Level) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(foreign.wait)
         await rounds(100)
-        assert not _left()
+        assert not left_by_tracing()
         tracemalloc.start()
         try:
             sizes: list[int] = []

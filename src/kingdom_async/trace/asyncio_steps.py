@@ -38,16 +38,21 @@ def watch(recorder: Recorder, loop: AsyncioLoop) -> Callable[[], None]:
     if _timed is None or not _timed.is_called(loop):
         _timed = _Timed(Handle._run)
     _timed.add(recorder, loop)
-    account = recorder.store.accounts.get(loop.identify())
-    if account is not None:  # the step that the recording begins in: cut at its beginning
-        task = loop.current_task()
-        loop.native.call_soon(first_step_over, recorder, now(), account, task)
+    _cut_first(recorder, loop)
     return partial(_unwatch, _timed, recorder)
 
 
+@guarded
+def _cut_first(recorder: Recorder, loop: AsyncioLoop) -> None:
+    """The step that the recording begins in is cut at its beginning."""
+    account = recorder.store.accounts.get(loop.identify())
+    if account is not None:
+        task = loop.current_task()
+        loop.native.call_soon(first_step_over, recorder, now(), account, task)
+
+
 def _unwatch(timed: _Timed, recorder: Recorder) -> None:
-    if recorder.is_here():
-        timed.cut(recorder)
+    timed.cut(recorder)
     timed.remove(recorder)
     if not timed.watched and Handle._run is timed.run:
         _put_back(timed)
@@ -78,8 +83,11 @@ class _Timed:
         self.watched = tuple(pair for pair in self.watched if pair[0] is not recorder)
         self._look_at(*self.watched)
 
+    @guarded
     def cut(self, recorder: Recorder) -> None:
         """The step that the recording ends in is cut at its end."""
+        if not recorder.is_here():
+            return
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code is not self.run.__code__:
             frame = frame.f_back
