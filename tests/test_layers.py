@@ -159,7 +159,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/patience": set(),
         "testing/reports": set(),
         "testing/said_once": set(),
-        "testing/steps": set(),
+        "testing/steps": {"testing/_internals_faults"},
         "testing/walk": {"testing/_internals"},
         "testing/warned": {"testing/_internals_leaks"},
     },

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -71,6 +72,26 @@ def test_the_steps_of_children_count(backend: str) -> None:
     assert report.injected == report.points
     alone = cancel_everywhere(partial(child, 0), backend=backend)
     assert report.points > 2 * alone.points
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are none before")
+@pytest.mark.parametrize("native", [False, True])
+def test_the_steps_of_eager_tasks_count(native: bool) -> None:
+    """anyio's groups make them on their own; asyncio's begin in a step of the parent."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        if native:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(three_turns())
+        else:
+            async with ka.TaskGroup() as group:
+                group.start_soon(three_turns)
+
+    report = cancel_everywhere(body, backend="asyncio")
+    report.raise_if_failed()
+    assert (report.injected, report.points) == ((3, 3) if native else (4, 4))
 
 
 @every_backend

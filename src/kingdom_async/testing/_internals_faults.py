@@ -5,6 +5,7 @@ Rule: as `_internals`, of which this is a part: used nowhere else, and checked w
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 from collections.abc import Callable, Coroutine, Generator
@@ -96,6 +97,18 @@ def semaphore_most(semaphore: Any) -> int | None:
     return getattr(semaphore, "_bound_value", None) if most is None else most
 
 
+def constructor_of(factory: Any) -> Callable[..., Any] | None:
+    """What an eager factory of asyncio's makes its tasks with; None for any other.
+
+    anyio's groups call it themselves, so that their tasks begin in the usual way.
+    """
+    eager: Any = getattr(asyncio, "eager_task_factory", None)  # Python 3.12
+    if eager is None or getattr(factory, "__code__", None) is not eager.__code__:
+        return None
+    constructor: Callable[..., Any] = factory.__closure__[0].cell_contents
+    return constructor
+
+
 def keep_for_ever(one: object) -> None:
     """Never free *one*: a coroutine that goes on whatever is thrown in would then, too."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
@@ -121,6 +134,9 @@ def _check_faults() -> None:
         raise _Gone("TaskHandle._run_coro's self")
 
     _wanted(TaskHandle, "_cancel_scope")
+    eager = getattr(asyncio, "eager_task_factory", None)
+    if eager is not None and constructor_of(eager) is not asyncio.Task:
+        raise _Gone("asyncio.eager_task_factory's constructor")
 
 
 @_check(ON_TRIO)

@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from .._backend import anyio_backend
+from ._internals_faults import constructor_of
 
 if TYPE_CHECKING:
     from trio.lowlevel import Task as TrioTask
@@ -109,6 +110,7 @@ def _is_task(owner: Any) -> bool:
 def _watched_class(base: Any) -> type:
     create_task: Callable[..., asyncio.Task[Any]] = base.create_task
     call_soon: Callable[..., asyncio.Handle] = base.call_soon
+    get_task_factory: Callable[..., object] = base.get_task_factory
 
     class WatchedLoop(base):  # type: ignore[misc]
         """A loop that tells of each step."""
@@ -121,6 +123,21 @@ def _watched_class(base: Any) -> type:
 
         def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
             task = create_task(self, self._watcher.wrapped(coro), **options)
+            self._watcher.spawned(task)
+            return task
+
+        def get_task_factory(self) -> Any:
+            factory: Any = get_task_factory(self)
+            constructor = constructor_of(factory)
+            if constructor is None:
+                return factory
+            create: Any = vars(asyncio)["create_eager_task_factory"]
+            return create(partial(self._constructed, constructor))
+
+        def _constructed(
+            self, constructor: Callable[..., Any], coro: Any, **options: Any
+        ) -> asyncio.Task[Any]:
+            task: asyncio.Task[Any] = constructor(self._watcher.wrapped(coro), **options)
             self._watcher.spawned(task)
             return task
 
