@@ -124,6 +124,32 @@ async def test_every_way_to_borrow() -> None:
         limiter.release()
 
 
+async def test_who_borrows_or_gives_back_twice_is_told_which_limiter() -> None:
+    """The error is anyio's, with the limiter's name and what to do."""
+    limiter = ka.Limiter(2, name="printer")
+    twice = (
+        r"limiter 'printer': this borrower holds a token already; give it back first, or "
+        r"borrow the next one with acquire_on_behalf_of\(object\(\)\)"
+    )
+    never = r"limiter 'printer': this borrower holds no token, and has none to give back"
+    async with limiter:
+        with pytest.raises(RuntimeError, match=f"^{twice}$"):
+            await limiter.acquire()
+        with pytest.raises(RuntimeError, match=f"^{twice}$"):
+            limiter.acquire_nowait()
+        with pytest.raises(RuntimeError, match=f"^{twice}$"):
+            async with limiter:
+                pass
+        await limiter.acquire_on_behalf_of(one := object())
+        with pytest.raises(RuntimeError, match=f"^{twice}$"):
+            limiter.acquire_on_behalf_of_nowait(one)
+        limiter.release_on_behalf_of(one)
+        with pytest.raises(RuntimeError, match=f"^{never}$"):
+            limiter.release_on_behalf_of(one)
+    with pytest.raises(RuntimeError, match=f"^{never}$"):
+        limiter.release()
+
+
 async def test_a_cancelled_borrower_holds_nothing() -> None:
     """Cancelled while it waits for a token, a task leaves no trace."""
     limiter = ka.Limiter(1, name="one")

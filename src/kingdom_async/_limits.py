@@ -65,7 +65,7 @@ class Limiter(CapacityLimiter):
         >>> rows = await ka.offload(query, sql, limiter=DATABASE)
     """
 
-    __slots__ = ("_runs", "_tokens", "name")
+    __slots__ = ("_misused", "_runs", "_tokens", "name")
 
     def __new__(cls, tokens: float, *misplaced: object, name: str = "") -> Self:
         if misplaced or not name:
@@ -78,6 +78,7 @@ class Limiter(CapacityLimiter):
         self._tokens = _checked(tokens)
         self.name: str = _checked_name(name)
         self._runs: _PerRun[CapacityLimiter] = _PerRun()
+        self._misused = _Misused(self.name)
         LIMITERS.add(self)
 
     @property
@@ -89,7 +90,8 @@ class Limiter(CapacityLimiter):
         return f"<Limiter {self.name!r} tokens={self._tokens}>"
 
     async def __aenter__(self) -> None:
-        await self.current.acquire()
+        with self._misused:
+            await self.current.acquire()
 
     async def __aexit__(
         self,
@@ -97,7 +99,8 @@ class Limiter(CapacityLimiter):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        self.current.release()
+        with self._misused:
+            self.current.release()
 
     @property
     def total_tokens(self) -> float:
@@ -122,28 +125,59 @@ class Limiter(CapacityLimiter):
         return self.total_tokens - self.borrowed_tokens
 
     def acquire_nowait(self) -> None:
-        self.current.acquire_nowait()
+        with self._misused:
+            self.current.acquire_nowait()
 
     def acquire_on_behalf_of_nowait(self, borrower: object) -> None:
-        self.current.acquire_on_behalf_of_nowait(borrower)
+        with self._misused:
+            self.current.acquire_on_behalf_of_nowait(borrower)
 
     async def acquire(self) -> None:
-        await self.current.acquire()
+        with self._misused:
+            await self.current.acquire()
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
-        await self.current.acquire_on_behalf_of(borrower)
+        with self._misused:
+            await self.current.acquire_on_behalf_of(borrower)
 
     def release(self) -> None:
-        self.current.release()
+        with self._misused:
+            self.current.release()
 
     def release_on_behalf_of(self, borrower: object) -> None:
-        self.current.release_on_behalf_of(borrower)
+        with self._misused:
+            self.current.release_on_behalf_of(borrower)
 
     def statistics(self) -> CapacityLimiterStatistics:
         try:
             return self.current.statistics()
         except NoEventLoopError:  # where nothing is borrowed
             return CapacityLimiter(self._tokens).statistics()
+
+
+class _Misused:
+    """A block in which who borrows twice, or gives back twice, is told of which limiter."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        if exc_type is RuntimeError and "this borrower is" in str(exc_val):
+            if "already" in str(exc_val):
+                what = "this borrower holds a token already; give it back first, or borrow the "
+                what += "next one with acquire_on_behalf_of(object())"
+            else:
+                what = "this borrower holds no token, and has none to give back"
+            raise RuntimeError(f"limiter {self._name!r}: {what}") from None
 
 
 def _misplaced(call: str, *given: object) -> TypeError:
