@@ -462,6 +462,22 @@ def test_worker_processes_leave_nothing_to_blame_the_body_for(backend: str) -> N
     cancel_everywhere(body, backend=backend).raise_if_failed()
 
 
+@every_backend
+def test_a_group_that_is_entered_and_never_left(backend: str) -> None:
+    """The cancellation of a run may come out of its loop then; here it does not."""
+
+    async def body() -> None:
+        group = anyio.create_task_group()
+        await group.__aenter__()
+        group.start_soon(ka.sleep, 0.01)
+        await ka.checkpoint()
+        await group.__aexit__(None, None, None)
+
+    report = cancel_everywhere(body, backend=backend)
+    assert report.injected == report.points >= 3
+    assert re.search("was entered and never left|[Cc]ancel scope|nursery", str(report))
+
+
 # --- its replay, pasted ------------------------------------------------------------------
 
 

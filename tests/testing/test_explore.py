@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
@@ -111,6 +112,21 @@ def test_many_cancelled_tasks_come_in_the_order_of_the_seed(backend: str, seed: 
 
     first, *others = [explore(body, seeds=[seed], backend=backend).outcomes for _ in range(5)]
     assert others == [first] * 4
+
+
+@on_every_backend
+def test_a_body_that_is_cancelled_fails(backend: str) -> None:
+    """Not explore itself."""
+
+    async def body() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ka.checkpoint()
+        raise asyncio.CancelledError
+
+    report = explore(body, seeds=2, backend=backend)
+    assert len(report.failures) == 2
+    assert report.outcomes == {"raised CancelledError": 2}
 
 
 @on_every_backend

@@ -44,6 +44,10 @@ Body = Callable[[], Awaitable[object]]
 
 #: Real seconds for which a program on virtual time may wait for nothing that is known of.
 _GIVE_UP = 0.2
+_STILL_ENTERED = (
+    "its cancellation went on after the body had ended; a task group or a cancel scope was "
+    "entered and never left"
+)
 #: Somebody wants all to end, and it is not the body.
 _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 #: Of the loop, in which a task that is over may come to its end.
@@ -108,10 +112,10 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
     try:
         with _order(settings):
             anyio.run(program.named_main(), backend=name, backend_options=options)
-    except Exception as error:  # it came from the loop, not from the body
+    except (Exception, asyncio.CancelledError) as error:  # it came from the loop, not the body
         if not run.is_hung:
             run.outcome = f"raised {type(error).__name__}"
-            run.errors.append(error)
+            run.errors.append(error if isinstance(error, Exception) else Broken(_STILL_ENTERED))
     finally:
         injector.forget()
         if program.watch is not None:

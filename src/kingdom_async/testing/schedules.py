@@ -6,6 +6,7 @@ again by one line.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
@@ -148,7 +149,7 @@ class _Runs:
             return "hung", error
         except NotAsChecked as error:
             raise TypeError(str(error)) from None
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             cause = bare(error)
             return f"raised {type(cause).__name__}", cause
 
