@@ -874,3 +874,15 @@ def test_a_small_window_has_room_for_all(browser: Browser, service_file: Path) -
         shown.do("kingdom.select('metrics')")
         assert shown.page.locator("#lanes").bounding_box()["height"] > 150
         assert "metrics" in shown.visible()["names"]
+
+
+@pytest.mark.parametrize("width", [1000, 1200, 1440])
+def test_no_tool_is_pushed_out_of_sight(
+    browser: Browser, service_file: Path, width: int
+) -> None:
+    """Beside the details of a task the legend goes first."""
+    with browser.open(service_file, size=(width, 700)) as shown:
+        shown.do("kingdom.select('metrics')")
+        last = shown.page.locator("#taller").bounding_box()
+        stage = shown.page.locator(".stage").bounding_box()
+        assert last["x"] + last["width"] <= stage["x"] + stage["width"]
