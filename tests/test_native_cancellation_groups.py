@@ -8,8 +8,10 @@ each value is returned or discarded; and no task is left.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -452,3 +454,27 @@ async def test_what_was_cancelled_before_the_call_is_not_cancelled_again(
     await settle()
     task.cancel()
     await task
+
+
+@asyncio_only
+@pytest.mark.parametrize("errors", ["group", "first"])
+@pytest.mark.parametrize("daemon", [False, True])
+async def test_what_a_group_starts_for_itself_is_closed(errors: Any, daemon: bool) -> None:
+    """Also what asyncio cancels before its first step; nothing is left unawaited."""
+    loop, before = asyncio.get_running_loop(), asyncio.all_tasks()
+
+    def cancel_all_others() -> None:
+        for task in asyncio.all_tasks(loop) - before:
+            task.cancel()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises((ValueError, ExceptionGroup)):
+            async with ka.TaskGroup(errors=errors) as group:
+                if daemon:
+                    group.start_soon(anyio.sleep_forever, daemon=True)
+                    await checkpoint()
+                loop.call_soon(cancel_all_others)
+                raise ValueError
+        gc.collect()
+    assert [str(each.message) for each in caught] == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Container
+from collections.abc import Container, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Members:
         "_daemons_ended",
         "_group",
         "_leaving",
+        "_own",
         "_tasks",
         "_watched",
     )
@@ -46,6 +47,7 @@ class Members:
         self._watched = False
         self._daemons_ended = False
         self._cancels = 0
+        self._own: tuple[Coroutine[Any, Any, None], ...] = ()
 
     def enter(self) -> None:
         """The block is entered: cancellations from now on are those of the group's time."""
@@ -70,6 +72,8 @@ class Members:
 
     def forget(self) -> None:
         """Let go of all handles: they hold what failed, and what never started."""
+        for coro in self._own:
+            coro.close()
         if self._group.cancel_scope.cancel_called:
             left = (*self._tasks.unfinished(), *self._daemons.unfinished())
             close_unstarted(handle.coro for handle in left)
@@ -79,7 +83,12 @@ class Members:
     def _watch(self) -> None:
         if not self._watched:
             self._watched = True
-            self._group.create_task(self._end_daemons(), name="TaskGroup: end of daemons")
+            self._start(self._end_daemons(), "end of daemons")
+
+    def _start(self, coro: Coroutine[Any, Any, None], name: str) -> None:
+        """Start a task of the group's own."""
+        self._own += (coro,)
+        self._group.create_task(coro, name=f"TaskGroup: {name}")
 
     async def _end_daemons(self) -> None:
         while pending := self._tasks.unfinished():  # may grow while we wait
@@ -102,7 +111,7 @@ class Members:
         if exc is not None or (is_cancelled and self._has_failed()):
             # Where no task is left to wait for, a native cancellation makes anyio's exit
             # drop the failures that it has recorded.
-            self._group.create_task(checkpoint(), name="TaskGroup: exit")
+            self._start(checkpoint(), "exit")
         try:
             raised = None if await self._group.__aexit__(exc_type, exc, traceback) else exc
         except BaseException as error:
