@@ -349,6 +349,12 @@ _FOR_EVER = """
     def test_run(every_backend):
         anyio.run(for_ever, backend=every_backend[0], backend_options=every_backend[1])
 
+    def test_run_of_ours(every_backend):
+        async def behind_a_shield():
+            with ka.CancelScope(shield=True):
+                await ka.sleep_forever()
+        ka.run(behind_a_shield, backend="trio" if every_backend[0] == "trio" else "asyncio")
+
     async def test_after():
         await ka.checkpoint()
 """
@@ -358,9 +364,9 @@ def test_an_ordinary_test_whose_loops_do_not_end(pytester: pytest.Pytester) -> N
     """It fails on each backend, and the others go on; uvloop swallowed what was to end it."""
     options = ("-p", "no:asyncio", "--kingdom-timeout=1")
     result = _run(pytester, "anyio_mode = auto", _FOR_EVER, *options)
-    result.assert_outcomes(failed=2 * _BACKENDS, passed=_BACKENDS)
+    result.assert_outcomes(failed=3 * _BACKENDS, passed=_BACKENDS)
     shown = result.stdout.str()
-    assert shown.count("TookTooLong: ") >= 2 * _BACKENDS
+    assert shown.count("TookTooLong: ") >= 3 * _BACKENDS
     assert "Exception ignored" not in shown + result.stderr.str()
 
 

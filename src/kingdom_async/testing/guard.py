@@ -64,8 +64,8 @@ class Phase:
         #: What was said when the time was up.
         self.said: str | None = None
         self.is_over: bool = False
-        #: trio was asked to interrupt its main task, and says so in words of its own.
-        self.is_trios: bool = False
+        #: The main thread was interrupted. trio and `run` say so in words of their own.
+        self.has_interrupted: bool = False
         #: A tool runs in it that makes many runs, and asks between two of them.
         self.asks: bool = False
         #: Which of them it is in, the first being 1.
@@ -88,16 +88,15 @@ class Phase:
         """In the main thread, wherever that is."""
         if self.is_over or self.said is None:
             return
+        self.has_interrupted = True
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler) and _is_in_trio() and handler is not signal.default_int_handler:
-            self.is_trios = True
             handler(signal.SIGINT, frame)  # an error raised right there would break the run
         else:
             raise Interrupted(self.said)
 
     def was_interrupted(self, error: BaseException) -> bool:
-        kind = KeyboardInterrupt if self.is_trios else Interrupted
-        return without(kind, error) is not error
+        return self.has_interrupted and without(KeyboardInterrupt, error) is not error
 
     def describe(self, thread: int) -> str:
         if self.loop is not None:
