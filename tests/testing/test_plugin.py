@@ -365,6 +365,8 @@ def test_the_trace_of_a_failing_test(project: Project) -> None:
             "*kingdom_async: last tasks recorded*",
             "*test*fetch · error LookupError · *spawned at * in test_fails*",
             "*test*fetch · cancelled · cancelled by task *fetch' failed: LookupError*",
+            "test_fails?asyncio? *",  # the task itself, in the tree
+            "test_fails?trio? *",
         ]
     )
     assert "last tasks recorded" not in project.run(_FAILS).stdout.str()

@@ -71,7 +71,8 @@ class Around:
             self.between.wake()
             try:
                 self._refuse_other_backend()
-                await self._with_all_around(test, given)
+                with _named(self.item.name):
+                    await self._with_all_around(test, given)
             except BaseException as error:
                 rest = without(get_cancelled_exc_class(), error)
                 if rest is error or not self.between.open:
@@ -124,6 +125,32 @@ class Around:
             "run_virtual() in an ordinary test",
             pytrace=False,
         )
+
+
+@contextmanager
+def _named(name: str) -> Generator[None]:
+    """The task that runs all tests and fixtures is called after the test meanwhile."""
+    task: Any = current_loop().current_task()
+    if not hasattr(task, "set_name"):  # trio
+        with _set(task, name):
+            yield
+        return
+    before: str = task.get_name()
+    task.set_name(name)
+    try:
+        yield
+    finally:
+        task.set_name(before)
+
+
+@contextmanager
+def _set(task: Any, name: str) -> Generator[None]:
+    before: str = task.name
+    task.name = name
+    try:
+        yield
+    finally:
+        task.name = before
 
 
 @contextmanager

@@ -273,6 +273,6 @@ def _is_number(one: object) -> bool:
 def _is_delay(one: object) -> bool:
     match one:
         case (int(step), int(chances)):
-            return isinstance(one, tuple) and step >= 1 and chances >= 1
+            return isinstance(one, tuple) and step >= 1 and chances >= 0
         case _:
             return False
