@@ -9,7 +9,7 @@ from typing_extensions import assert_type
 
 from kingdom_async import trace
 from kingdom_async.trace.client import Control, connect, serving
-from kingdom_async.trace.files import write
+from kingdom_async.trace.control.files import write
 
 
 def serve() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import assert_type
 
 from kingdom_async import trace
-from kingdom_async.trace import logs, otel, perfetto
+from kingdom_async.trace import logs, otel
+from kingdom_async.trace.views import perfetto
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter

@@ -139,11 +139,11 @@ class _Applied(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         if self._level != "off" or self._control:
-            from .trace.programs import traced
+            from .trace.control.programs import traced
 
             self._tracing.enter_context(traced(self._level, self._path, control=self._control))
         if self._watchdog is not None:
-            from .trace.watchdog import of_program
+            from .trace.lints.watchdog import of_program
 
             self._tracing.enter_context(of_program(self._watchdog))
         if self._threads is not None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kingdom_async.trace import sockets
+from kingdom_async.trace.control import sockets
 
 _STUCK = 20.0  # seconds; what has not answered by then hangs
 

@@ -6,8 +6,8 @@ import threading
 from asyncio.events import Handle
 
 from kingdom_async import _observe
-from kingdom_async.trace import asyncio_steps
 from kingdom_async.trace.hub import hub
+from kingdom_async.trace.raw import asyncio_steps
 
 ORIGINAL = Handle._run
 

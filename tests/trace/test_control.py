@@ -22,10 +22,10 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import control as served
-from kingdom_async.trace import reach, sockets
-from kingdom_async.trace.answers import Answers
 from kingdom_async.trace.client import Control, ControlError, connect, serving
+from kingdom_async.trace.control import reach, sockets
+from kingdom_async.trace.control import server as served
+from kingdom_async.trace.control.answers import Answers
 from kingdom_async.trace.hub import hub
 from support.backends import REAL, chosen
 from support.control import ask, ask_raw, connected, only_folder, read_all, runtime_folder

@@ -20,8 +20,8 @@ import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace import here
 from kingdom_async.trace.hub import hub
-from kingdom_async.trace.live import look
-from kingdom_async.trace.table import rows
+from kingdom_async.trace.views.live import look
+from kingdom_async.trace.views.table import rows
 from support.backends import REAL, asyncio_only, chosen
 from support.turns import settle
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from kingdom_async.trace.html import page
 from kingdom_async.trace.records import Dropped, Lag, Lint, Span, Step, TaskRecord
+from kingdom_async.trace.views.html import page
 from support import recordings
 from support.browser import Browser, Shown, chromium
 

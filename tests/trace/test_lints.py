@@ -27,7 +27,7 @@ import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace import guard
 from kingdom_async.trace.hub import hub
-from kingdom_async.trace.lints import Sampler
+from kingdom_async.trace.lints.sampler import Sampler
 from kingdom_async.trace.monitor import monitor
 from support.backends import asyncio_only, chosen
 from support.turns import settle

@@ -12,8 +12,8 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace.perfetto import events
 from kingdom_async.trace.records import Dropped, Lag, Lint, Span, Step
+from kingdom_async.trace.views.perfetto import events
 from support.made_up_snapshots import BEGAN, random_snapshot, snapshot, task
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import sockets
 from kingdom_async.trace.client import connect
+from kingdom_async.trace.control import sockets
 from kingdom_async.trace.hub import hub
 from support.backends import REAL, chosen
 from support.control import runtime_folder

@@ -21,18 +21,8 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import (
-    blocks,
-    causes,
-    children,
-    guard,
-    hub,
-    loops,
-    places,
-    recorder,
-    store,
-    strangers,
-)
+from kingdom_async.trace import guard, hub, loops
+from kingdom_async.trace.raw import blocks, causes, children, places, recorder, store, strangers
 from support.backends import REAL, chosen
 from support.turns import settle
 

@@ -10,7 +10,8 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import trace
-from kingdom_async.trace import Dropped, store
+from kingdom_async.trace import Dropped
+from kingdom_async.trace.raw import store
 from support.turns import settle
 
 Level = Literal["life", "steps"]

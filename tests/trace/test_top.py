@@ -19,8 +19,8 @@ from textual.widgets import DataTable, Input, Static
 
 from kingdom_async.cli import top_texts as texts
 from kingdom_async.cli.top import ROWS, Top
-from kingdom_async.trace import sockets
 from kingdom_async.trace.client import ControlError, connect
+from kingdom_async.trace.control import sockets
 from support.control import only_folder, running, runtime_folder
 from support.made_up_snapshots import random_snapshot
 

@@ -15,7 +15,8 @@ import pytest
 
 from kingdom_async import trace
 from kingdom_async.cli import main
-from kingdom_async.trace import client, sockets
+from kingdom_async.trace import client
+from kingdom_async.trace.control import sockets
 from support.backends import REAL, chosen
 from support.control import only_folder, running, runtime_folder
 from support.made_up_snapshots import random_snapshot

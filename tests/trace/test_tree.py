@@ -20,8 +20,8 @@ import pytest
 import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace import here
-from kingdom_async.trace.live import LiveTask
 from kingdom_async.trace.stacks import Line, line_of
+from kingdom_async.trace.views.live import LiveTask
 from support.backends import REAL, chosen
 from support.threads import Held
 from support.turns import settle
@@ -32,7 +32,7 @@ backends = pytest.mark.parametrize("backend", chosen(REAL))
 
 
 #: What draws tasks; `trace.tree` is the function, not the file.
-TREE = sys.modules["kingdom_async.trace.tree"]
+TREE = sys.modules["kingdom_async.trace.views.tree"]
 ROWS = TREE._rows
 
 

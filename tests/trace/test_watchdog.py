@@ -24,15 +24,15 @@ import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace import guard
 from kingdom_async.trace.here import current_loop
+from kingdom_async.trace.lints.pings import Watchdog
 from kingdom_async.trace.monitor import monitor
-from kingdom_async.trace.pings import Watchdog
 from support.backends import REAL, backend_and_options, chosen
 from support.turns import settle
 
 #: Not the function of that name.
 pings = sys.modules[Watchdog.__module__]
 #: `trace.watchdog` is the function, not the file.
-watchdog_module = sys.modules["kingdom_async.trace.watchdog"]
+watchdog_module = sys.modules["kingdom_async.trace.lints.watchdog"]
 _LATE = 30.0
 SOON = 0.05
 

@@ -22,7 +22,7 @@ from textual.css.query import NoMatches
 from textual.widgets import DataTable, Footer, Input, Static
 
 from kingdom_async.trace.client import ControlError
-from kingdom_async.trace.files import write
+from kingdom_async.trace.control.files import write
 
 from . import top_texts as texts
 from .top_texts import COLUMNS

@@ -16,8 +16,8 @@ from typing import Any
 
 from kingdom_async import trace
 from kingdom_async.trace.client import ControlError, connect
-from kingdom_async.trace.files import problem, write
-from kingdom_async.trace.texts import printable
+from kingdom_async.trace.control.files import problem, write
+from kingdom_async.trace.views.texts import printable
 
 _OUT = (
     "what to write; the suffix says which view: .html a timeline, .json events for Perfetto, "

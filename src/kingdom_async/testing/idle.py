@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from anyio import CancelScope
 
 from ..trace.hub import hub
-from ..trace.tree import HINT, tree_of
+from ..trace.views.tree import HINT, tree_of
 from ._internals_faults import open_all_shields
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._failures import bare
 from ..trace.logs import LintLog
-from ..trace.tree import cut
+from ..trace.views.tree import cut
 from .idle import tree_text
 from .reports import place_of
 

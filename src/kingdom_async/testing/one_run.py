@@ -20,7 +20,7 @@ from .._arguments import name_of
 from .._backend import anyio_backend
 from .._failures import without
 from ..trace.hub import hub
-from ..trace.tree import tree_of
+from ..trace.views.tree import tree_of
 from . import _internals_faults, _internals_leaks
 from .checked import coroutine_of
 from .clock import virtual_backend

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .control import serve_control
+from .control.server import serve_control
+from .lints.suspects import Thresholds
+from .lints.watchdog import watchdog
 from .recording import Recording
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord
 from .snapshot import Snapshot, load
 from .spans import instrument_task, span
-from .suspects import Thresholds
 from .switch import recording, start, stop
-from .tree import tree
-from .watchdog import watchdog
+from .views.tree import tree
 
 __all__ = [
     "Dropped",

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import sockets
-from .control import VERSION
+from .control import sockets
+from .control.server import VERSION
 from .snapshot import Snapshot
 
 _HOW = "start it with KINGDOM_ASYNC_CONTROL=1, or call trace.serve_control() in it"

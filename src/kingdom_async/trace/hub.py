@@ -11,17 +11,17 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _observe
-from .blocks import Blocks
 from .guard import guarded
 from .here import call_in, current_loop
-from .lints import EVERY, Sampler
+from .lints.sampler import EVERY, Sampler
 from .monitor import monitor
-from .recorder import Recorder
+from .raw.blocks import Blocks
+from .raw.recorder import Recorder
 
 if TYPE_CHECKING:
     from .._observe import Group
+    from .raw.rows import Row
     from .recording import Recording
-    from .rows import Row
 
 T = TypeVar("T")
 Ended = Callable[[BaseException | None], None]
@@ -101,7 +101,7 @@ class Hub(Blocks):
 
             ends.append(partial(call_in, loop, watch_trio(recorder, loop)))
         elif recorder.has_steps and loop.can_see_steps:
-            from .asyncio_steps import watch as watch_asyncio
+            from .raw.asyncio_steps import watch as watch_asyncio
 
             ends.append(watch_asyncio(recorder, loop))
 

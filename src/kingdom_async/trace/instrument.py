@@ -18,13 +18,13 @@ import trio
 from outcome import Error
 from trio.lowlevel import Task
 
-from .causes import is_called
-from .edges import cut
 from .guard import guarded
 from .loops import CORE, NativeTask
+from .raw.causes import is_called
+from .raw.edges import cut
+from .raw.rows import IDENT, SERIAL, Account
 from .recording import Recording
 from .records import now
-from .rows import IDENT, SERIAL, Account
 from .stacks import innermost
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from trio._core._run import CancelStatus
 
-    from .recorder import Recorder
+    from .raw.recorder import Recorder
 
 #: Where trio has what a task is resumed with, and what cancels it; without these, swallowed
 #: cancellations go unseen.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from .otel_metrics import SCOPE, HasRecords, instrument, missing
-from .otel_spans import Spans
+from .views.otel_metrics import SCOPE, HasRecords, instrument, missing
+from .views.otel_spans import Spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable

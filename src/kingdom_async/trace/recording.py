@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from .flight import FlightRecorder
 from .guard import guarded
+from .lints.suspects import Thresholds
 from .logs import LintLog, log_error
-from .recorder import Recorder
+from .raw.recorder import Recorder
+from .raw.store import Store
 from .records import Dropped, Lag, Lint, Span, Step, TaskRecord, now
 from .snapshot import Snapshot
-from .store import Store
-from .suspects import Thresholds
 
 if TYPE_CHECKING:
     from .loops import Loop

@@ -133,7 +133,7 @@ class Snapshot:
         Raises:
             OSError: If the file cannot be written.
         """
-        from .html import page
+        from .views.html import page
 
         Path(path).write_text(page(self), encoding="utf-8")
 
@@ -143,7 +143,7 @@ class Snapshot:
         Raises:
             OSError: If the file cannot be written.
         """
-        from .perfetto import events
+        from .views.perfetto import events
 
         Path(path).write_text(json.dumps({"traceEvents": events(self)}), encoding="utf-8")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
-from .texts import printable
+from .views.texts import printable
 
 #: How far a stack is followed, and how many of its innermost ones are told.
 _DEEPEST, _TOLD = 10_000, 200

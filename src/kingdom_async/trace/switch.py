@@ -15,7 +15,7 @@ from .hub import hub
 from .recording import Level, Recording
 
 if TYPE_CHECKING:
-    from .suspects import Thresholds
+    from .lints.suspects import Thresholds
 
 _started: Recording | None = None
 

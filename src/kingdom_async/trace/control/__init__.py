@@ -1,0 +1,1 @@
+"""A process is asked and switched from another one, through a socket."""

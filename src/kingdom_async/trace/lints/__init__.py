@@ -1,0 +1,1 @@
+"""What is wrong with a program, while it goes wrong: suspicious tasks, and a blocked loop."""

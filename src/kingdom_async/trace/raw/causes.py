@@ -1,0 +1,173 @@
+"""Who cancelled a task: which deadline, or which task, why and at which line.
+
+Rule: looked for from the inside out, among the groups and deadlines around the task, as both
+backends know them; what the cancellation itself says comes second, since they say less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..loops import CORE
+from ..stacks import line_of
+from .rows import LONGEST_NAME, Life
+
+if TYPE_CHECKING:
+    from anyio import CancelScope
+
+    from .store import Store
+
+#: What asyncio's cancellation says where it came through a scope of anyio's.
+_THROUGH_SCOPE = "Cancelled via cancel scope "
+_BY_TASK = re.compile(r" by <[^>]*?name='((?:[^'\\]|\\.)*)'", re.DOTALL)
+_REASON = re.compile(r"; reason: (.*)\Z", re.DOTALL)
+_TRIO_TASK = re.compile(r"<Task '?(.*?)'? at 0x[0-9a-f]+>")
+
+
+#: Characters of the reason of a cancellation.
+_LONGEST_REASON = 2000
+
+
+class _Left(NamedTuple):
+    """What remains of the scope of a block that was left; a scope would keep its task alive."""
+
+    cancel_called: bool
+
+
+class Deadline:
+    """A block of `fail_after` or its like that is open."""
+
+    __slots__ = ("code", "instruction", "reason", "scope", "seconds")
+
+    def __init__(
+        self,
+        scope: CancelScope | _Left,
+        seconds: float,
+        reason: str | None,
+        code: CodeType | None,
+        instruction: int,
+    ) -> None:
+        self.scope: CancelScope | _Left = scope
+        self.seconds: float = seconds
+        self.reason: str | None = _cut(reason)
+        self.code: CodeType | None = code
+        self.instruction: int = instruction
+
+    def left(self) -> None:
+        """The block is left: only whether time had run out is still asked for."""
+        self.scope = _Left(is_called(self.scope))
+
+    @property
+    def place(self) -> str | None:
+        return None if self.code is None else str(line_of(self.code, self.instruction))
+
+    def __str__(self) -> str:
+        named = "deadline" if self.reason is None else f"deadline {self.reason!r}"
+        return f"{named} of {self.seconds:.3g} s"
+
+
+def cause_of(error: BaseException, life: Life, store: Store) -> str:
+    """A sentence for the cancellation that ended a task."""
+    said = _Said(error)
+    found = _around(life, store, said)
+    if found is None and said.may_be_timer:
+        said.may_be_group = True
+        found = _around(life, store, said)
+    return found or said.sentence
+
+
+def around(life: Life, store: Store) -> str | None:
+    """What of the groups and deadlines around a task is cancelled, if that is known."""
+    return _around(life, store, _Unsaid())
+
+
+def _around(life: Life, store: Store, said: _Said | _Unsaid) -> str | None:
+    """The first cause among the groups and deadlines around the task."""
+    seen = 0
+    while life.block is not None and seen < 100:
+        seen += 1
+        block = life.block
+        if block.cause is not None and said.may_be_group:
+            return block.cause
+        if said.may_be_deadline:
+            for deadline in reversed(block.deadlines):
+                if deadline.scope.cancel_called:
+                    return str(deadline)
+        above = store.live.get(life.parent) if life.parent is not None else None
+        if above is None:
+            return None
+        life = Life(*above)
+    return None
+
+
+class _Unsaid:
+    """Of a cancellation that nobody has at hand."""
+
+    may_be_group = may_be_deadline = True
+
+
+class _Said:
+    """What a cancellation says of itself."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.may_be_group = self.may_be_deadline = True
+        #: True where "deadline" may be the timer of a sleep that would have ended right then.
+        self.may_be_timer = False
+        if isinstance(error, asyncio.CancelledError):
+            self.sentence = self._of_asyncio(error)
+        else:
+            self.sentence = self._of_trio(error)
+
+    def _of_asyncio(self, error: BaseException) -> str:
+        text = str(error.args[0]) if error.args else ""
+        if not text.startswith(_THROUGH_SCOPE):
+            self.may_be_group = self.may_be_deadline = False
+            return f"Task.cancel({text[:LONGEST_NAME]!r})" if text else "Task.cancel()"
+        by, reason = _BY_TASK.search(text), _REASON.search(text)
+        if reason is not None and reason[1] == "deadline exceeded":
+            self.may_be_group = False
+            return "deadline"
+        if by is None:
+            return "a cancel scope" if reason is None else f"a cancel scope: {_cut(reason[1])}"
+        self.may_be_deadline = False
+        return by_task(by[1], None if reason is None else reason[1])
+
+    def _of_trio(self, error: Any) -> str:
+        source: str = getattr(error, "source", "unknown")
+        reason: str | None = _cut(getattr(error, "reason", None))
+        self.may_be_deadline = source in ("deadline", "unknown")
+        self.may_be_timer = source == "deadline"
+        self.may_be_group = source in ("explicit", "nursery", "unknown")
+        if source != "explicit":
+            return source if reason is None else f"{source}: {reason}"
+        named = _TRIO_TASK.fullmatch(getattr(error, "source_task", None) or "")
+        if named is None:
+            return "a cancel scope" if reason is None else f"a cancel scope: {reason}"
+        return by_task(named[1], reason)
+
+
+def is_called(scope: Any) -> bool:
+    """True if *scope* was cancelled; from any thread."""
+    try:
+        return bool(scope.cancel_called)
+    except RuntimeError:  # trio looks at its clock, in its own thread only, if it was not
+        return False
+
+
+def by_task(name: str, reason: str | None, place: str | None = None) -> str:
+    """The sentence for a task that cancelled others on purpose."""
+    if name.startswith(CORE):  # a group ends its daemons
+        return "the end of its group"
+    where = "" if place is None else f" at {place}"
+    why = "" if reason is None else f": {_cut(reason)}"
+    return f"task {name[:LONGEST_NAME]!r}{where}{why}"
+
+
+def _cut(reason: str | None) -> str | None:
+    """A reason that is not longer than a recording has room for, in each of its tasks."""
+    if reason is None or len(reason) <= _LONGEST_REASON:
+        return reason
+    return reason[: _LONGEST_REASON - 1] + "…"
