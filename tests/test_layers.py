@@ -168,7 +168,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/_internals_leaks": {"testing/_internals"},
         "testing/_internals_pytest": {"testing/_internals"},
         "testing/_internals_schedules": {"testing/_internals"},
-        "testing/checked": set(),
+        "testing/checked": {"testing/reports"},
         "testing/cleanups": set(),
         "testing/coroutines": set(),
         "testing/left": set(),

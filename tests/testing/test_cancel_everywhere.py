@@ -614,7 +614,7 @@ def _check_of_a_run(run: object) -> None:
         (
             {"body": _needs_an_account},
             TypeError,
-            "its body without arguments",
+            r"its body without arguments, and _needs_an_account\(\) needs account; write",
         ),
         ({"check": 3}, TypeError, "check must be a function, not 3"),
         ({"check": _async_check}, TypeError, "check must be an ordinary function"),

@@ -13,6 +13,7 @@ from typing import Any
 import sniffio
 
 from .._arguments import name_of, refuse_async_generator, shown
+from .reports import called
 
 Check = Callable[[], object]
 
@@ -29,7 +30,7 @@ def check_body(call: str, body: object) -> None:
             f"{call}() takes an async function, not {shown(body)}; write {call}(body)"
         )
     if missing := _needs(body):
-        name = name_of(body)
+        name = called(body)
         raise TypeError(
             f"{call}() calls its body without arguments, and {name}() needs {missing}; write "
             f"{call}(functools.partial({name}, …))"
