@@ -15,6 +15,8 @@ from typing import NamedTuple
 import kingdom_async as ka
 from kingdom_async._failures import is_group
 
+#: How `explore` tells what was logged several times.
+_TIMES = re.compile(r" \((\d+) times in the runs of .*\)$")
 _SENTENCES = re.compile(r"unhandled errors in a TaskGroup|Exceptions from Trio nursery")
 
 
@@ -34,7 +36,7 @@ class Outcome(NamedTuple):
             mine, theirs = self.log.get(name, []), other.log.get(name, [])
             if mine != theirs:
                 return f"{name}: {_first(mine, theirs)}"
-        if self.records != other.records:
+        if sorted(self.records) != sorted(other.records):
             return f"logged: {self.records} against {other.records}"
         return "" if self.result == other.result else f"{self.result} against {other.result}"
 
@@ -70,7 +72,8 @@ class _Records(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(plain(record.getMessage()))
+        said, times, _ = [*_TIMES.split(plain(record.getMessage())), "1", ""][:3]
+        self.messages += [said] * int(times)
 
 
 @contextmanager
