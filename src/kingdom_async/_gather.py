@@ -141,6 +141,7 @@ async def _gather(given: Given[Coro[Any]], return_exceptions: bool) -> tuple[Any
                 ]
             else:
                 handles = [group.create_task(coro) for coro in coros]
+            group._members.are_new = True
     except BaseException:
         handles = []  # an error whose frames hold it is a reference cycle
         close_unstarted(coros)

@@ -37,17 +37,20 @@ class Members:
         "_own",
         "_tasks",
         "_watched",
+        "are_new",
     )
 
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self._tasks = _Unfinished()
-        self._daemons = _Unfinished()
+        self._daemons = _NO_DAEMONS
         self._leaving = False
         self._watched = False
         self._daemons_ended = False
         self._cancels = 0
         self._own: tuple[Coroutine[Any, Any, None], ...] = ()
+        #: True where the loop has not turned since the tasks were started: all are there.
+        self.are_new: bool = False
 
     def enter(self) -> None:
         """The block is entered: cancellations from now on are those of the group's time."""
@@ -58,6 +61,8 @@ class Members:
         if not daemon:
             self._tasks.add(handle)
             return
+        if self._daemons is _NO_DAEMONS:
+            self._daemons = _Unfinished()
         self._daemons.add(handle)
         if self._daemons_ended:
             handle.cancel()
@@ -107,8 +112,7 @@ class Members:
         """Leave the group, and raise the first failure itself, with all the others on it."""
         # On asyncio anyio records the failure of a task a turn after the task has failed.
         before = self._names() if exc is not None else {}
-        is_cancelled = current_effective_deadline() == -math.inf
-        if exc is not None or (is_cancelled and self._has_failed()):
+        if exc is not None or not (self.are_new or self._is_unhurt()):
             # Where no task is left to wait for, a native cancellation makes anyio's exit
             # drop the failures that it has recorded.
             self._start(checkpoint(), "exit")
@@ -144,8 +148,11 @@ class Members:
         failed = (*self._tasks.failed(), *self._daemons.failed())
         return any(isinstance(error, (KeyboardInterrupt, SystemExit)) for _, error in failed)
 
-    def _has_failed(self) -> bool:
-        return bool(self._tasks.failed() or self._daemons.failed())
+    def _is_unhurt(self) -> bool:
+        """True if nothing has failed: whoever failed has cancelled the group by now."""
+        if current_effective_deadline() != -math.inf:
+            return True
+        return not (self._tasks.failed() or self._daemons.failed())
 
     def _names(self) -> dict[tuple[int, ...], str]:
         failed = (*self._tasks.failed(), *self._daemons.failed())
@@ -182,6 +189,9 @@ class _Unfinished:
             (handle, handle.exception) for handle in self.handles if handle.status is status
         )
         return [(handle.name, error) for handle, error in failed if error is not None]
+
+
+_NO_DAEMONS = _Unfinished()
 
 
 def _failures_in(
