@@ -91,8 +91,12 @@ class _Timed:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code is not self.run.__code__:
             frame = frame.f_back
-        if frame is not None:
-            cut(recorder, frame.f_locals["start"], frame.f_locals["account"])
+        if frame is None:
+            return
+        seen = frame.f_locals
+        cut(recorder, seen["start"], seen["account"])
+        if sys.version_info < (3, 13):  # a copy that the frame keeps, with the recorder in it
+            seen.clear()
 
     def is_called(self, loop: AsyncioLoop) -> bool:
         """True if a handle still goes through this wrapper, whoever wrapped it since."""
