@@ -47,6 +47,13 @@ def test_random_programs_stand_every_schedule(name: str, backend: str) -> None:
     assert all(tally.values()) or backend == "asyncio+uvloop"  # each kind has come up
 
 
+@every_backend
+@pytest.mark.parametrize(("name", "seed"), [("maps", 995)])
+def test_seeds_that_have_found_something(name: str, seed: int, backend: str) -> None:
+    """An `imap` whose crew hears of a cancellation before its consumer does is not over."""
+    run(name, backend, range(seed, seed + 1))
+
+
 @pytest.mark.slow
 @every_backend
 @pytest.mark.parametrize("name", ["queue", "histories"])

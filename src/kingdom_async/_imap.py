@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 from anyio import Event, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._arguments import check_count
 from ._crew import Crew, Delivery
@@ -162,6 +162,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         self._left_of_turn = _TURN
         self._over = False
         self._is_left = False
+        self._is_cut = False
 
     # --- the workers' side -----------------------------------------------------------
 
@@ -172,6 +173,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
             await super().run()
         except get_cancelled_exc_class() as error:
             if not cancelled_natively():
+                self._is_cut = True
                 raise
             self.broke(task_cancelled(self.call, "the crew", error))
         except Exception as error:
@@ -206,6 +208,8 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
             self._left_of_turn = _TURN
             await checkpoint()
         while self._over or (value := results.take()) is _NOTHING:
+            if self._is_cut:  # and who consumes is to be; the crew has only heard of it first
+                await checkpoint_if_cancelled()
             self._stop_if_over()
             if results.awaited is not None:
                 raise RuntimeError(f"{self.name}: one task at a time may iterate over it")

@@ -20,6 +20,7 @@ from anyio import (
     from_thread,
     get_cancelled_exc_class,
 )
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from ._arguments import (
     check_count,
@@ -165,9 +166,11 @@ async def _run_workers(
                 await task.wait()
         finally:
             supply.ended = True  # a thread sees this before it takes its next item
-    if group.cancel_scope.cancel_called:  # and yet no error: before its first step
-        for task in tasks:
+    cut_off = [task for task in tasks if task.status is not TaskHandle.Status.FINISHED]
+    if cut_off:  # and yet no error: in the turn of the group's end, or before its first step
+        for task in cut_off:
             task.coro.close()
+        await checkpoint_if_cancelled()
         raise task_cancelled(name, "a worker", None)
 
 
