@@ -75,7 +75,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/logs": {"trace/records"},
         "trace/lints/suspects": {"trace/records"},
         "trace/lints/waits": set(),
-        "trace/monitor": {"trace/guard", "trace/records"},
+        "trace/monitor": {"trace/guard", "trace/loops", "trace/records"},
     },
     {  # who writes them
         "trace/raw/places": set(),

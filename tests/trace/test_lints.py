@@ -55,7 +55,7 @@ needs_counts = pytest.mark.skipif(
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch) -> Iterator[Look]:
     """Looks at all tasks, so many seconds after the test began; nobody else does."""
-    monkeypatch.setattr(monitor, "add", lambda job, after=0.0: lambda: None)
+    monkeypatch.setattr(monitor, "add", lambda job, loop, after=0.0: lambda: None)
     samplers: list[Sampler] = []
     began = trace.records.now()
 

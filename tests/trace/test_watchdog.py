@@ -573,7 +573,7 @@ async def test_a_watchdog_that_fails_harms_nothing(
         calls.append(at)
         raise ZeroDivisionError
 
-    end = monitor.add(fails)
+    end = monitor.add(fails, current_loop())
     await answered(lambda: len(calls))
     end()
     assert len([each for each in caplog.records if each.exc_info]) == 1

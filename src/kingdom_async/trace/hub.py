@@ -94,8 +94,8 @@ class Hub(Blocks):
             self._at_work[recording] = recorder
             self._ends[recording] = ends
         recorder.strangers.sweep()
-        ends.append(monitor.add(Sampler(recorder, self._deadlines), after=EVERY))
-        ends.append(monitor.add(recording.lint_log.tick, after=EVERY))
+        ends.append(monitor.add(Sampler(recorder, self._deadlines), loop, after=EVERY))
+        ends.append(monitor.add(recording.lint_log.tick, loop, after=EVERY))
         if loop.backend == "trio":
             from .instrument import watch as watch_trio
 

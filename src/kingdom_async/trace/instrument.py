@@ -76,6 +76,10 @@ class TrioLoop:
     def call(self, func: Callable[[], object]) -> None:
         self._token.run_sync_soon(func)
 
+    def later(self, seconds: float, func: Callable[[], object]) -> None:
+        # Not by a task or a timer: the program's clock may jump to it.
+        trio.lowlevel.add_instrument(_Later(now() + seconds, func))
+
     def has_swallowed(self) -> bool:
         # Not by trio.current_effective_deadline(): among 600 groups it recurses too deep.
         return bool(self.cancelled) and (
@@ -130,6 +134,20 @@ class TrioLoop:
             and frame.f_code.co_name == "get_events"
             and frame.f_locals.get("timeout", 0) > 0
         )
+
+
+class _Later(trio.abc.Instrument):
+    """Calls a function once, after the first turn of the loop that ends after a time."""
+
+    def __init__(self, at: float, func: Callable[[], object]) -> None:
+        self._at = at
+        self._func = guarded(func)
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The turn is over; trio calls this."""
+        if now() >= self._at:
+            trio.lowlevel.remove_instrument(self)
+            self._func()
 
 
 class _Watching(trio.abc.Instrument):

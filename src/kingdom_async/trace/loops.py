@@ -77,6 +77,13 @@ class Loop(Protocol):
             RuntimeError: If the loop has ended.
         """
 
+    def later(self, seconds: float, func: Callable[[], object]) -> None:
+        """Have a busy loop call *func* in so many seconds; from its own thread.
+
+        Raises:
+            RuntimeError: If the loop has ended.
+        """
+
     #: False where only a task itself can tell when it holds the loop.
     can_see_steps: bool
 
@@ -160,6 +167,9 @@ class AsyncioLoop:
 
     def call(self, func: Callable[[], object]) -> None:
         self.native.call_soon_threadsafe(func)
+
+    def later(self, seconds: float, func: Callable[[], object]) -> None:
+        self.native.call_later(seconds, func, context=Context())
 
     def has_swallowed(self) -> bool:
         return _is_cancelling()

@@ -2,24 +2,42 @@
 
 Rule: it lives while there is a job for it, and no job is at work once its end has been
 called. A job that fails is told of once, and called again; nothing it does reaches the program.
+
+A busy loop hardly lets the thread in: at each turn it lets go of the interpreter for as long as
+its selector takes to say that there is nothing new, which wakes the thread and is over before
+it is awake. With turns of 10 µs to 5 ms it stands in line for a tenth of a second and more, and
+the loop pays for waking it at each turn, 10 % to 20 % in all. So a loop that kept it waiting is
+asked to pause for a moment when it is due, for as long as that is needed.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from threading import Condition, Thread, current_thread
-from time import monotonic
-from typing import TypeAlias
+from contextlib import suppress
+from functools import partial
+from math import inf
+from threading import Condition, Thread, current_thread, get_ident
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, TypeAlias
 
-from .guard import report
+from .guard import guarded, report
 from .records import now
+
+if TYPE_CHECKING:
+    from .loops import Loop
 
 #: Called with the time; returns when to call it next.
 Job: TypeAlias = Callable[[float], float]
 
 #: Seconds: how long the end of a job waits for it, and how long one that failed rests.
 _PATIENCE, _REST = 1.0, 1.0
+#: Seconds: a thread that comes later than that stood in line for the interpreter, which Python
+#: code gives away after 0.005; the pauses for it, until it is in; how long after it is due.
+_LATE, _PAUSES, _AFTER = 0.01, (5e-5, 1e-4, 2e-4, 4e-4, 8e-4), 0.002
+#: Seconds until the next pauses for it, if it was not done after these; and how often they
+#: may turn out not to be needed before the loop is left alone.
+_AT_WORK, _NEEDLESS = 0.1, 8
 
 
 class Monitor:
@@ -27,19 +45,31 @@ class Monitor:
 
     def __init__(self) -> None:
         self._changed = Condition()
-        #: By job: when it is due.
-        self._jobs: dict[Job, float] = {}
+        #: By job: when it is due, and the loop that it looks at.
+        self._jobs: dict[Job, tuple[float, Loop]] = {}
+        #: When the thread wants the interpreter: 0.0 while it is at work.
+        self._wants_in: float = inf
+        #: By the run of a loop that pauses for it: when it does so next.
+        self._pauses: dict[int, float] = {}
         self._thread: Thread | None = None
         self._at_work: Job | None = None
 
-    def add(self, job: Job, after: float = 0.0) -> Callable[[], None]:
-        """Call *job* from *after* seconds on; returns what ends that, from any thread."""
+    def add(self, job: Job, loop: Loop, after: float = 0.0) -> Callable[[], None]:
+        """Call *job*, which looks at *loop*, from *after* seconds on.
+
+        Returns what ends that, from any thread.
+        """
         with self._changed:
-            self._jobs[job] = now() + after
+            self._jobs[job] = now() + after, loop
+            self._wants_in = 0.0  # to see that there is one job more
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="kingdom_async.trace", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+        self.pause()
+        # From the beginning, but on trio, where what comes later has to look at each turn.
+        if loop.thread == get_ident() and loop.backend != "trio":
+            self._let_in_from_now_on(loop)
         return lambda: self._remove(job)
 
     def _remove(self, job: Job) -> None:
@@ -67,26 +97,33 @@ class Monitor:
                 job = self._next()
                 if job is None:
                     self._thread = None
+                    self._pauses = {run: at for run, at in self._pauses.items() if at > now()}
                     self._changed.notify_all()
                     return
                 self._at_work = job
+                due, loop = self._jobs[job]
+            if now() - due > _LATE:
+                self._ask(loop)
             due = self._call(job)
             with self._changed:
                 self._at_work = None
                 if job in self._jobs:
-                    self._jobs[job] = due
+                    self._jobs[job] = due, loop
                 self._changed.notify_all()
-            del job  # nothing is kept alive while it waits
+            del job, loop  # nothing is kept alive while it waits
 
     def _next(self) -> Job | None:
         """The job that is due, once it is; None when there are no more."""
         while self._jobs:
-            due, job = min(((at, job) for job, at in self._jobs.items()), key=_first)
+            due, job = min(((at, job) for job, (at, _) in self._jobs.items()), key=_first)
             wait = due - now()
             if wait <= 0:
+                self._wants_in = 0.0
                 return job
             del job
+            self._wants_in = due
             self._changed.wait(wait)
+        self._wants_in = inf
         return None
 
     def _call(self, job: Job) -> float:
@@ -95,6 +132,41 @@ class Monitor:
         except Exception as error:
             report(type(job).__qualname__, error)
             return now() + _REST
+
+    # --- a way in ----------------------------------------------------------------------
+
+    def _ask(self, loop: Loop) -> None:
+        """The loop kept this thread waiting: it is to pause now, and when the thread is due."""
+        with suppress(RuntimeError):  # it has ended
+            loop.call(partial(self._let_in_from_now_on, loop))
+
+    @guarded
+    def _let_in_from_now_on(self, loop: Loop) -> None:
+        """In the loop's own thread; nothing if it does so already."""
+        at = self._pauses.get(loop.run, 0.0)
+        if at < now() - _AT_WORK:  # that was another loop, which has ended
+            self._let_in(loop, 0)
+
+    @guarded
+    def _let_in(self, loop: Loop, needless: int) -> None:
+        needless = 0 if self.pause() else needless + 1
+        wait = self._wants_in - now()
+        if needless > _NEEDLESS or wait == inf:
+            self._pauses.pop(loop.run, None)
+            return
+        wait = wait + _AFTER if wait > 0 else _AT_WORK
+        self._pauses[loop.run] = now() + wait
+        with suppress(RuntimeError):  # the loop ends
+            loop.later(wait, partial(self._let_in, loop, needless))
+
+    @guarded
+    def pause(self) -> bool:
+        """Let go of the interpreter until the thread waits; False if that was not needed."""
+        for number, pause in enumerate(_PAUSES):
+            if self._wants_in > now():
+                return number > 0
+            sleep(pause)
+        return True
 
 
 def _first(pair: tuple[float, Job]) -> float:

@@ -6,9 +6,11 @@ Rule: only looked at, from another thread; what has moved on meanwhile is not fo
 from __future__ import annotations
 
 import sysconfig
+from inspect import unwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..loops import tasks_of
+from ..monitor import Monitor
 from ..raw.rows import Life
 from ..stacks import Line, is_library, lines, running
 
@@ -26,6 +28,8 @@ _INSTALLED = tuple(
 _BELOW = ("_run", "run", "unrolled_run")
 #: The functions in which loops wait for events.
 _WAITING = frozenset({"select", "_poll", "get_events"})
+#: That in which it lets the monitor in.
+_PAUSE = unwrap(Monitor.pause).__code__
 
 
 class Holder(NamedTuple):
@@ -91,8 +95,9 @@ def _own_frames(stack: list[FrameType]) -> list[FrameType]:
 
 
 def _waits(frame: FrameType) -> bool:
-    """True in the function in which a loop waits for events; uvloop has none."""
-    return frame.f_code.co_name in _WAITING and is_library(frame.f_code.co_filename)
+    """True where a loop waits for events, in which uvloop has no frame; or for the monitor."""
+    code = frame.f_code
+    return code is _PAUSE or (code.co_name in _WAITING and is_library(code.co_filename))
 
 
 def _is_of_program(line: Line) -> bool:

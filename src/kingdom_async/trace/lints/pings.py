@@ -29,6 +29,9 @@ _SHORTEST, OVERSLEPT = 0.01, 0.1
 #: own doing: where the system tells how long this thread stood in line for a processor, and
 #: where it does not.
 _SHARE, _SHARE_BLIND = 0.05, 0.5
+#: Seconds between two looks at how long it stood in line: reading a file lets go of the
+#: interpreter, which a busy loop hardly gives back.
+_READ_EVERY = 1.0
 #: How many lines of the stack are told, from the inside.
 _LINES = 30
 _HAS_HELD = re.compile(r"\bhas held the loop for \S+ s\b")
@@ -69,7 +72,7 @@ class Watchdog:
     ) -> None:
         self._seconds = seconds
         self._every = max(seconds / 4, _SHORTEST)
-        self._loop = loop
+        self.loop: Loop = loop
         self._recording = recording
         self._is_quiet = is_quiet  # nothing of it is logged
         self._ping: _Ping | None = None
@@ -80,8 +83,10 @@ class Watchdog:
         self._noted: list[tuple[Store, Lint]] = []
         self._due = inf
         self._cpu = process_time()
-        #: How long this thread has stood in line for a processor; None until it is known.
+        #: How long this thread has stood in line for a processor, None until it is known; and
+        #: when that was read.
         self._line: float | None = None
+        self._line_read = -inf
 
     @property
     def is_for_all(self) -> bool:
@@ -89,7 +94,7 @@ class Watchdog:
         return self._recording is None
 
     def watches(self, loop: Loop) -> bool:
-        return self._loop.thread == loop.thread
+        return self.loop.thread == loop.thread
 
     def __call__(self, at: float) -> float:
         """Look whether the last ping was answered; send the next. Returns when to come back."""
@@ -124,8 +129,11 @@ class Watchdog:
 
     def _away(self, at: float) -> tuple[float, float]:
         """Seconds for which this thread could not run: C code ran, or the process did not."""
-        late, cpu, line = at - self._due, process_time(), _time_in_line()
+        late, cpu = at - self._due, process_time()
         used, self._cpu = cpu - self._cpu, cpu
+        if late < OVERSLEPT and at - self._line_read < _READ_EVERY:
+            return 0.0, 0.0
+        line, self._line_read = _time_in_line(), at
         waited = None if line is None or self._line is None else line - self._line
         self._line = line
         if late < OVERSLEPT:
@@ -138,14 +146,14 @@ class Watchdog:
 
     def _send(self) -> None:
         self._ping = None
-        if self._loop.is_idle():
+        if self.loop.is_idle():
             self._note(Lag(now(), 0.0))
             return
         ping = _Ping()
         try:
-            if self._loop.backend != "trio" and not self._loop.runs():
+            if self.loop.backend != "trio" and not self.loop.runs():
                 return  # asyncio takes calls for a loop that has stopped
-            self._loop.call(ping)
+            self.loop.call(ping)
         except RuntimeError:  # it has ended
             return
         self._ping = ping
@@ -164,16 +172,16 @@ class Watchdog:
 
     def _recorders(self) -> list[Recorder]:
         recorders = hub.recorders_of(self._recording)
-        return [each for each in recorders if each.loop.thread == self._loop.thread]
+        return [each for each in recorders if each.loop.thread == self.loop.thread]
 
     # --- reports -----------------------------------------------------------------------
 
     def _report(self, ping: _Ping) -> None:
         """The loop is blocked now."""
-        if not self._loop.runs():
+        if not self.loop.runs():
             self._ping = None
             return
-        found = holder_of(self._loop, self._recorders())
+        found = holder_of(self.loop, self._recorders())
         if found.is_nobody or (not found.stack and now() - ping.sent < 2 * self._seconds):
             return  # it waits for its turn among the threads; where it has no frames, it may
         if ping.answered is None:  # else the stack may be that of another
@@ -181,7 +189,7 @@ class Watchdog:
 
     def _report_held(self, seconds: float) -> None:
         """It was, and nothing could look; whoever did it may be there still."""
-        found = holder_of(self._loop, self._recorders())
+        found = holder_of(self.loop, self._recorders())
         if found.is_nobody or not found.stack:
             found = Holder("the loop", None, None, None, "", [], is_nobody=True)
             self._tell(

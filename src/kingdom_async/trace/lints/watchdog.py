@@ -58,7 +58,7 @@ _dogs: list[Watchdog] = []
 
 def watch(dog: Watchdog) -> Callable[[], None]:
     """Put it to work; returns what ends that, from any thread."""
-    end = monitor.add(dog)
+    end = monitor.add(dog, dog.loop)
     if dog.is_for_all:
         _dogs.append(dog)
 

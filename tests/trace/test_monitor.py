@@ -1,0 +1,175 @@
+"""The thread that looks at loops: a busy one lets it in, and only where that is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from kingdom_async.trace.here import current_loop
+from kingdom_async.trace.monitor import Monitor
+from support.turns import settle
+
+if TYPE_CHECKING:
+    from kingdom_async.trace.loops import Loop
+
+MONITOR = sys.modules[Monitor.__module__]
+
+
+class FakeLoop:
+    """A loop of another thread; it keeps what it is to call later."""
+
+    backend, thread, run = "asyncio", 0, 7
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, Callable[[], object]]] = []
+        self.has_ended = False
+
+    def call(self, func: Callable[[], object]) -> None:
+        self._check()
+        func()
+
+    def later(self, seconds: float, func: Callable[[], object]) -> None:
+        self._check()
+        self.asked.append((seconds, func))
+
+    def turn(self) -> None:
+        """What was asked for is due."""
+        _, func = self.asked.pop()
+        func()
+
+    def _check(self) -> None:
+        if self.has_ended:
+            raise RuntimeError("the loop has ended")
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Monitor:
+    """One whose thread waits, and is due in 3 seconds; the time is 10."""
+    monkeypatch.setattr(MONITOR, "now", lambda: 10.0)
+    monitor = Monitor()
+    monitor._wants_in = 13.0
+    return monitor
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the loop let go of the interpreter; nobody waits."""
+    found: list[float] = []
+    monkeypatch.setattr(MONITOR, "sleep", found.append)
+    return found
+
+
+def ask(monitor: Monitor, loop: FakeLoop) -> None:
+    monitor._ask(cast("Loop", loop))
+
+
+def test_a_loop_pauses_until_the_thread_is_done(
+    monitor: Monitor, loop: FakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer each time, and no longer than needed; then again when the thread is due."""
+    found: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        found.append(seconds)
+        if len(found) == 2:
+            monitor._wants_in = 13.0
+
+    monkeypatch.setattr(MONITOR, "sleep", sleep)
+    monitor._wants_in = 0.0
+    ask(monitor, loop)
+    assert found == [5e-5, 1e-4]
+    assert [seconds for seconds, _ in loop.asked] == [pytest.approx(3.002)]
+
+
+def test_a_thread_that_takes_its_time_is_not_waited_for(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """The loop pauses for less than 2 ms, and again a tenth of a second later."""
+    monitor._wants_in = 0.0
+    ask(monitor, loop)
+    assert len(pauses) == 5
+    assert sum(pauses) < 0.002
+    assert [seconds for seconds, _ in loop.asked] == [0.1]
+
+
+def test_a_loop_is_left_alone_when_the_thread_comes_in_by_itself(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """Not at the first time: it may be busy again."""
+    ask(monitor, loop)
+    turns = 0
+    while loop.asked:
+        loop.turn()
+        turns += 1
+    assert turns == 8
+    assert pauses == []
+    assert monitor._pauses == {}
+
+
+def test_a_loop_that_pauses_already_is_not_asked_again(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """There is one timer for each."""
+    ask(monitor, loop)
+    ask(monitor, loop)
+    assert len(loop.asked) == 1
+
+
+def test_a_loop_is_left_alone_when_there_is_nothing_to_look_for(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """The last job has ended."""
+    ask(monitor, loop)
+    monitor._wants_in = inf
+    loop.turn()
+    assert (loop.asked, pauses, monitor._pauses) == ([], [], {})
+
+
+def test_a_loop_that_ends_is_not_asked(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """Neither by the thread nor by itself."""
+    ask(monitor, loop)
+    loop.has_ended = True
+    loop.turn()
+    ask(monitor, loop)
+    assert loop.asked == []
+
+
+async def test_a_loop_calls_later_once(anyio_backend: Any) -> None:
+    """Not before the time; on trio at the end of a turn."""
+    called: list[str] = []
+    loop = current_loop()
+    loop.later(3600.0, lambda: called.append("in an hour"))
+    loop.later(0.0, lambda: called.append("now"))
+    while not called:
+        await settle()
+    await settle()
+    assert called == ["now"]
+
+
+def test_a_loop_may_have_the_number_of_one_that_has_ended(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It pauses as well."""
+    ask(monitor, loop)
+    monkeypatch.setattr(MONITOR, "now", lambda: 20.0)
+    ask(monitor, loop)
+    assert len(loop.asked) == 2
+
+
+async def test_loops_that_have_ended_are_forgotten(anyio_backend: Any) -> None:
+    """With the thread."""
+    monitor = Monitor()
+    monitor._pauses[7] = 1.0
+    monitor.add(lambda at: at, current_loop(), after=3600.0)()
+    assert 7 not in monitor._pauses
