@@ -104,7 +104,7 @@ def virtual_clock(request: pytest.FixtureRequest, anyio_backend: object) -> Virt
 @pytest.fixture(scope="session")
 def kingdom_seed(pytestconfig: pytest.Config) -> int:
     """The number given with ``--kingdom-seed``, or 0; for tests with a seed of their own."""
-    from kingdom_async.testing.options import read_seed
+    from kingdom_async.testing.plugin.options import read_seed
 
     return read_seed(pytestconfig)
 

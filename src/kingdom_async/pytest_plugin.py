@@ -25,15 +25,18 @@ except ModuleNotFoundError as _error:
 
 from kingdom_async_pytest import backend_of, backends_of, every_backend, fixtures_used, setting
 
-from .testing._internals import need
-from .testing._internals_pytest import (
+from .testing.clock import virtual_backend
+from .testing.clocks.idle import Deadlock
+from .testing.internals.features import need
+from .testing.internals.plugin import (
     RUNNERS,
     Runners,
     choose_for_new_runners,
     end_with_backend,
 )
-from .testing.around import Around, is_async, names_of
-from .testing.beside import (
+from .testing.leftovers.left import LeakError
+from .testing.plugin.around import Around, is_async, names_of
+from .testing.plugin.beside import (
     fixture_of,
     is_anyios,
     is_pytest_asyncios,
@@ -42,12 +45,9 @@ from .testing.beside import (
     replaced,
     take_back,
 )
-from .testing.between import Between
-from .testing.clock import virtual_backend
-from .testing.guard import Guard, TookTooLong
-from .testing.idle import Deadlock
-from .testing.left import LeakError
-from .testing.options import read_backends, read_seed, read_timeout, read_trace
+from .testing.plugin.between import Between
+from .testing.plugin.guard import Guard, TookTooLong
+from .testing.plugin.options import read_backends, read_seed, read_timeout, read_trace
 
 if TYPE_CHECKING:
     from .testing import Report

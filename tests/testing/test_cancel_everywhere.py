@@ -19,8 +19,8 @@ import trio
 
 import kingdom_async as ka
 from kingdom_async.testing.faults import cancel_everywhere
-from kingdom_async.testing.injection import InjectedError
 from kingdom_async.testing.reports import Broken, Report
+from kingdom_async.testing.runs.injection import InjectedError
 from support.backends import REAL, chosen
 
 BACKENDS = chosen(REAL)

@@ -17,7 +17,8 @@ import anyio.to_thread
 import pytest
 
 import kingdom_async as ka
-from kingdom_async.testing import Deadlock, FeatureOff, _internals, run_virtual
+from kingdom_async.testing import Deadlock, FeatureOff, run_virtual
+from kingdom_async.testing.internals import features
 from support.backends import chosen
 
 from .clock_runs import a_day, in_order, outside, timers
@@ -266,7 +267,7 @@ def test_standing_still_for_long_is_logged(
     backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once, with what is waited for."""
-    monkeypatch.setattr("kingdom_async.testing.idle._LONG", 0.02)
+    monkeypatch.setattr("kingdom_async.testing.clocks.idle._LONG", 0.02)
     with caplog.at_level(logging.WARNING, "kingdom_async.testing"):
         run_virtual(ka.offload, time.sleep, 0.2, backend=backend)
     (said,) = (record.getMessage() for record in caplog.records)
@@ -318,7 +319,7 @@ def test_errors_come_through(backend: str) -> None:
 
 def test_a_private_name_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The feature is off, and says which name."""
-    monkeypatch.setattr(_internals, "_found", {})
+    monkeypatch.setattr(features, "_found", {})
     monkeypatch.delattr("anyio._backends._asyncio._threadpool_idle_workers")
     with pytest.raises(
         FeatureOff,

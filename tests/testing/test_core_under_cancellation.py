@@ -20,7 +20,7 @@ from .core_scenes import MODES, NOT_ASKED, SCENES, THREADED
 pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
-    from kingdom_async.testing.injection import Mode
+    from kingdom_async.testing.runs.injection import Mode
 
 #: On all three backends together.
 WANTED = 5000

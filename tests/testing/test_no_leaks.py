@@ -18,7 +18,7 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async.testing.leaks import no_leaks
-from kingdom_async.testing.left import Leak, LeakError
+from kingdom_async.testing.leftovers.left import Leak, LeakError
 from support.backends import asyncio_only
 
 HERE = "test_no_leaks.py:"

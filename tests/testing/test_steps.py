@@ -10,7 +10,13 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from kingdom_async.testing.steps import Step, Watcher, is_step, watched_backend, watched_loop
+from kingdom_async.testing.runs.steps import (
+    Step,
+    Watcher,
+    is_step,
+    watched_backend,
+    watched_loop,
+)
 from support.backends import REAL, chosen
 
 ASYNCIO = [name for name in chosen(REAL) if name != "trio"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ._internals import FeatureOff
 from .clock import Deadlock, run_virtual
 from .faults import cancel_everywhere
+from .internals.features import FeatureOff
 from .leaks import no_leaks
-from .left import LeakError
+from .leftovers.left import LeakError
 from .reports import Failure, Report
 from .schedules import explore
 
@@ -21,3 +21,6 @@ __all__ = [
     "no_leaks",
     "run_virtual",
 ]
+
+for _error in (Deadlock, FeatureOff, LeakError):
+    _error.__module__ = "kingdom_async.testing"

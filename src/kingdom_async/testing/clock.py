@@ -15,8 +15,9 @@ import sniffio
 
 from .._arguments import check_seconds, name_of, refuse_async_generator, shown
 from .._backend import choose_backend
-from ._internals import ASYNCIO_CLOCK, need
-from .idle import GRACE, Deadlock, Idle
+from .clocks.idle import GRACE, Deadlock, Idle
+from .internals.clocks import ASYNCIO_CLOCK
+from .internals.features import need
 
 if sys.version_info >= (3, 11):
     from typing import TypeVarTuple, Unpack
@@ -77,11 +78,11 @@ def virtual_backend(backend: str, idle: Idle | None = None) -> tuple[str, dict[s
         ValueError: For uvloop.
     """
     if backend == "trio":
-        from .trio_clock import TrioClock
+        from .clocks.trio_clock import TrioClock
 
         return backend, TrioClock(idle).options
     if backend == "asyncio":
-        from .asyncio_clock import VirtualLoop
+        from .clocks.asyncio_clock import VirtualLoop
 
         need(ASYNCIO_CLOCK)  # not while a loop is made, which could not be closed then
         return backend, {"loop_factory": lambda: VirtualLoop(idle)}
@@ -94,10 +95,10 @@ def virtual_backend(backend: str, idle: Idle | None = None) -> tuple[str, dict[s
 def running_idle() -> Idle | None:
     """Who decides in the loop that runs here; None on real time."""
     if sniffio.current_async_library() == "trio":
-        from .trio_clock import idle_here
+        from .clocks.trio_clock import idle_here
 
         return idle_here()
-    from .asyncio_clock import VirtualLoop
+    from .clocks.asyncio_clock import VirtualLoop
 
     loop = asyncio.get_running_loop()
     return loop.idle if isinstance(loop, VirtualLoop) else None

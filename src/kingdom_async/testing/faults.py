@@ -11,17 +11,18 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager
 
 from .._backend import choose_backend
-from . import _internals_faults, _internals_leaks
-from .checked import NotAsChecked, ask, check_body, refuse_running_loop
-from .fault_options import Clock, Options, named, nothing_to_do
-from .guard import between_runs
-from .injection import Injector, Mode
-from .one_run import Body, Run, Settings, chain_of, run_once
-from .patience import Watchdog
+from .internals.faults import check_faults
+from .internals.leaks import check_leaks
+from .plugin.guard import between_runs
 from .reports import Broken, Failure, Report, called
-from .said_once import said_once
-from .warned import Warned
-from .written import Written
+from .runs.checked import NotAsChecked, ask, check_body, refuse_running_loop
+from .runs.fault_options import Clock, Options, named, nothing_to_do
+from .runs.injection import Injector, Mode
+from .runs.one_run import Body, Run, Settings, chain_of, run_once
+from .runs.patience import Watchdog
+from .runs.said_once import said_once
+from .runs.warned import Warned
+from .runs.written import Written
 
 #: Python 3.12 has frozen some hundred objects when it starts.
 _FROZEN_AT_START = 5000
@@ -102,8 +103,8 @@ def cancel_everywhere(
     options = Options(check, watch, mode, task, raises, seed, clock, grace, patience, only)
     options.refuse_wrong(name)
     refuse_running_loop("cancel_everywhere", body)
-    _internals_faults.check(name)
-    _internals_leaks.check()
+    check_faults(name)
+    check_leaks()
     runs = _Runs(body, options, name, Written("cancel_everywhere"))
     with ExitStack() as stack:
         runs.watchdog = stack.enter_context(Watchdog(patience))

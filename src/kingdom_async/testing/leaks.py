@@ -27,9 +27,9 @@ from .._backend import current_backend
 from .._limits import LIMITERS
 from ..trace.loops import AsyncioLoop, Loop, NativeTask
 from ..trace.stacks import Line, frames, is_library
-from . import _internals_leaks
-from .births import AnyCoroutine, Births, Born, origin, still_open, where_left
-from .left import Leak, LeakError
+from .internals import leaks as internals
+from .leftovers.births import AnyCoroutine, Births, Born, origin, still_open, where_left
+from .leftovers.left import Leak, LeakError
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -70,7 +70,7 @@ async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGen
         ...     await serve_one_request()
     """
     _refuse_wrong(grace, allow)
-    _internals_leaks.check()
+    internals.check_leaks()
     watch = Watch()
     watch.begin()
     try:
@@ -110,7 +110,7 @@ class Watch:
     def begin(self) -> None:
         self._tasks: WeakSet[Any] = WeakSet(task.native for task in self._loop.tasks())
         # A worker that is idle now may be at work for the block when that is left.
-        idle = _internals_leaks.idle_workers()
+        idle = internals.idle_workers()
         self._threads = WeakSet(each for each in threading.enumerate() if each not in idle)
         self._promotions = _promotions()
         if sys.get_coroutine_origin_tracking_depth():  # else none is made like that outside
@@ -156,7 +156,7 @@ class Watch:
         for task in self._loop.tasks():
             if task.internal or task.native in self._tasks:
                 continue
-            if not _internals_leaks.is_service(task.native):
+            if not internals.is_service(task.native):
                 yield Leak("task", repr(task.name), _waits(task))
 
     def threads(self) -> Iterator[Leak]:
@@ -165,7 +165,7 @@ class Watch:
             if thread in self._threads or isinstance(thread, threading._DummyThread):
                 continue
             stack = _stack(stacks.get(thread.ident or 0))
-            if not stack or _internals_leaks.is_idle(thread, stack):
+            if not stack or internals.is_idle(thread, stack):
                 continue  # it has just ended, or stays by design
             started = self._births.threads.get(thread)
             how = "" if started is None else f"started at {started}, "
@@ -214,7 +214,7 @@ def _left(born: Born, what: Any) -> Iterator[Leak]:
             yield Leak("generator", f"{what.__qualname__}()", how)
         return
     name = still_open(born.kind, what)
-    if name is None or (born.kind == "pool" and _internals_leaks.is_pool_of_loop(what)):
+    if name is None or (born.kind == "pool" and internals.is_pool_of_loop(what)):
         return
     yield Leak(born.kind, name, f"made at {born.place}")
 
@@ -269,9 +269,9 @@ def _line(stack: list[FrameType]) -> str:
 
 
 def _limiter_name(native: CapacityLimiter) -> str:
-    if _internals_leaks.native_limiter(current_default_thread_limiter()) is native:
+    if internals.native_limiter(current_default_thread_limiter()) is native:
         return "the default thread limiter"
     for limiter in LIMITERS:
-        if _internals_leaks.native_limiter(limiter.current) is native:
+        if internals.native_limiter(limiter.current) is native:
             return f"Limiter {limiter.name!r}"
     return f"a limiter of {native.total_tokens}"

@@ -19,8 +19,13 @@ from .._arguments import check_count, shown
 from .._backend import anyio_backend, choose_backend
 from .._failures import bare, short_repr
 from ..trace.here import current_loop
-from . import _internals_faults, _internals_schedules
-from .checked import (
+from .clock import virtual_backend
+from .clocks.idle import Deadlock, Idle, tree_text
+from .internals.faults import open_all_shields
+from .internals.schedules import picking
+from .plugin.guard import between_runs
+from .reports import Broken, Failure, Report, called, place_of
+from .runs.checked import (
     Check,
     NotAsChecked,
     ask,
@@ -29,15 +34,11 @@ from .checked import (
     coroutine_of,
     refuse_running_loop,
 )
-from .clock import virtual_backend
-from .guard import between_runs
-from .idle import Deadlock, Idle, tree_text
-from .orders import Order, Scheduled, Seed, order_of
-from .patience import Watchdog
-from .reports import Broken, Failure, Report, called, place_of
-from .said_once import said_once
-from .steps import Watcher, watched_backend
-from .written import Written
+from .runs.orders import Order, Scheduled, Seed, order_of
+from .runs.patience import Watchdog
+from .runs.said_once import said_once
+from .runs.steps import Watcher, watched_backend
+from .runs.written import Written
 
 Body = Callable[[], Awaitable[object]]
 Pair = tuple[str, dict[str, Any]]
@@ -155,7 +156,7 @@ class _Runs:
 
     def _run(self, order: Order) -> object:
         idle = Idle(give_up=_GIVE_UP)
-        idle.last_resort = _internals_faults.open_all_shields
+        idle.last_resort = open_all_shields
         scheduled = _Counting(order)
         name, options = scheduled_backend(_native(self._backend, idle), scheduled)
 
@@ -180,7 +181,7 @@ class _Runs:
             tree = tree or tree_text(current_loop())
             scope.cancel()
             if times > 1:
-                _internals_faults.open_all_shields()
+                open_all_shields()
 
         result: object = None
         with CancelScope() as scope, watchdog.watching(lambda: scheduled.count, give_up):
@@ -228,7 +229,7 @@ def scheduled_backend(pair: Pair, watcher: Watcher) -> Pair:
     if name != "trio":
         return watched_backend(pair, watcher)
     assert watcher.pick is not None
-    instruments = [*options.get("instruments", ()), _internals_schedules.picking(watcher.pick)]
+    instruments = [*options.get("instruments", ()), picking(watcher.pick)]
     return name, {**options, "instruments": instruments}
 
 

@@ -13,7 +13,7 @@ from .._arguments import check_count
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from .orders import Delay
+    from .runs.orders import Delay
 
 
 def seeds() -> SearchStrategy[int]:

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ._internals_leaks import PROCESSES
+from ..internals.leaks import PROCESSES
 
 if TYPE_CHECKING:
     from typing_extensions import Self

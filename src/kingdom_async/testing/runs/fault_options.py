@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Literal, NamedTuple, get_args
 
-from .._arguments import check_count, check_seconds, name_of, shown
+from ..._arguments import check_count, check_seconds, name_of, shown
+from ..reports import called
 from .checked import Check, check_check, check_kinds_of_errors
 from .held import refuse_unwatchable
 from .injection import MODES, Mode, Plan
-from .reports import called
 
 Clock = Literal["virtual", "real"]
 Raises = type[BaseException] | tuple[type[BaseException], ...]

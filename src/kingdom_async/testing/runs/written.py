@@ -12,7 +12,7 @@ import linecache
 import sys
 from types import FrameType
 
-from .cleanups import parsed
+from ..leftovers.cleanups import parsed
 
 _MISSING = object()
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import sniffio
 
-from .._arguments import name_of, refuse_async_generator, shown
-from .reports import called
+from ..._arguments import name_of, refuse_async_generator, shown
+from ..reports import called
 
 Check = Callable[[], object]
 

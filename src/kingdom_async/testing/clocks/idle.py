@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anyio import CancelScope
 
-from ..trace.hub import hub
-from ..trace.views.tree import HINT, tree_of
-from ._internals_faults import open_all_shields
+from ...trace.hub import hub
+from ...trace.views.tree import HINT, tree_of
+from ..internals.faults import open_all_shields
 
 if TYPE_CHECKING:
-    from ..trace.loops import Loop
+    from ...trace.loops import Loop
 
 logger: logging.Logger = logging.getLogger("kingdom_async.testing")
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import anyio
 from anyio import CancelScope, TaskHandle
 
-from .. import _offload
-from ..trace.stacks import frames, is_library, lines, links
-from . import _internals_faults
+from ... import _offload
+from ...trace.stacks import frames, is_library, lines, links
+from ..internals import faults as internals
 from .coroutines import Observed
 from .steps import Pick, Watcher
 
@@ -135,7 +135,7 @@ class Injector(Watcher):
         for coro in going_on[1:] or going_on:  # the body is the first
             coro.is_abandoned = True
             for holder, _ in links(coro.inner):
-                _internals_faults.keep_for_ever(holder)
+                internals.keep_for_ever(holder)
 
     def _handle_says_cancelled(self, coro: Observed) -> bool:
         """True if it was cancelled alone: its own scope, inside, has then stopped the error."""
@@ -152,7 +152,7 @@ class Injector(Watcher):
 
     def spawned(self, task: Task) -> None:
         if not isinstance(task, asyncio.Future) and task.parent_nursery is not None:
-            _internals_faults.run_in_place(task, self.wrapped)
+            internals.run_in_place(task, self.wrapped)
         if self._active:
             self._see(task, _coroutine(task))
 
@@ -204,9 +204,9 @@ class Injector(Watcher):
 
     def _cancel_one(self, task: Task, coro: Observed) -> None:
         self._target = coro
-        self.handle = _internals_faults.handle_of(coro.inner)
+        self.handle = internals.handle_of(coro.inner)
         if self.handle is not None:
-            _internals_faults.cancel_handle(self.handle, self.marker)
+            internals.cancel_handle(self.handle, self.marker)
         elif isinstance(task, asyncio.Task):
             task.cancel(self.marker)
         else:
@@ -234,7 +234,7 @@ class Injector(Watcher):
             coro.instead = self.error
             task.cancel(self.marker)
             coro.on_instead = getattr(task, "uncancel", None)
-        elif not _internals_faults.interrupt(task, self.error):
+        elif not internals.interrupt(task, self.error):
             coro.instead = self.error  # a checkpoint, which is over in no time
 
 

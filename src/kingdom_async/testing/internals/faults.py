@@ -1,6 +1,6 @@
 """Every private name that `cancel_everywhere` needs: of trio's order, tasks and handles.
 
-Rule: as `_internals`, of which this is a part: used nowhere else, and checked when first used.
+Rule: as in `features`: used nowhere else, and checked when first used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import anyio
 from anyio import TaskHandle
 
-from ._internals import _check, _Gone, _wanted, need
+from .features import Gone, checks, need, wanted
 
 if TYPE_CHECKING:
     from trio.lowlevel import Task as TrioTask
@@ -128,27 +128,27 @@ def open_all_shields() -> None:
             one.shield = False
 
 
-@_check(CANCEL_EVERYWHERE)
-def _check_faults() -> None:
+@checks(CANCEL_EVERYWHERE)
+def _check_names() -> None:
     if _RUN_CORO is None or "self" not in _RUN_CORO.co_varnames:
-        raise _Gone("TaskHandle._run_coro's self")
+        raise Gone("TaskHandle._run_coro's self")
 
-    _wanted(TaskHandle, "_cancel_scope")
+    wanted(TaskHandle, "_cancel_scope")
     eager = getattr(asyncio, "eager_task_factory", None)
     if eager is not None and constructor_of(eager) is not asyncio.Task:
-        raise _Gone("asyncio.eager_task_factory's constructor")
+        raise Gone("asyncio.eager_task_factory's constructor")
 
 
-@_check(ON_TRIO)
-def _check_trio() -> None:
+@checks(ON_TRIO)
+def _check_trios_names() -> None:
     import trio
     from trio._core import _run
 
-    _wanted(_run, "_r", "_ALLOW_DETERMINISTIC_SCHEDULING")
-    _wanted(trio.lowlevel.Task, "coro", "_abort_func", "_attempt_abort", "_next_send_fn")
+    wanted(_run, "_r", "_ALLOW_DETERMINISTIC_SCHEDULING")
+    wanted(trio.lowlevel.Task, "coro", "_abort_func", "_attempt_abort", "_next_send_fn")
 
 
-def check(backend: str) -> None:
+def check_faults(backend: str) -> None:
     """Make sure that all of these are there.
 
     Raises:

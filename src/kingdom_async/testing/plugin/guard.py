@@ -19,14 +19,14 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._failures import without
-from ._internals_faults import open_all_shields
-from .idle import tree_text
+from ..._failures import without
+from ..clocks.idle import tree_text
+from ..internals.faults import open_all_shields
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..trace.loops import Loop
+    from ...trace.loops import Loop
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup

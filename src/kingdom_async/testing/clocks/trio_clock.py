@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from .._outside import executor_calls
-from ..trace.instrument import TrioLoop
-from . import _internals
+from ..._outside import executor_calls
+from ...trace.instrument import TrioLoop
+from ..internals import clocks as internals
+from ..internals.features import need
 from .idle import Idle, Outside, Rest, Then
 from .walk import process_calls, stacks
 
@@ -31,7 +32,7 @@ class TrioClock:
     def __init__(self, idle: Idle | None = None) -> None:
         from trio.testing import MockClock
 
-        _internals.need(_internals.TRIO_CLOCK)
+        need(internals.TRIO_CLOCK)
         self.idle: Idle = idle or Idle()
         self.idle.last_resort = _cancel_all
         self.clock: trio.testing.MockClock = MockClock()
@@ -41,7 +42,7 @@ class TrioClock:
         self._rest = Rest(0.0, Then.JUMP)
         self._outside = Outside(0, 0)
         self._stop_counting: Callable[[], None] | None = None
-        _internals.steer(self.clock, before_wait=self._before_wait, when_idle=self._when_idle)
+        internals.steer(self.clock, before_wait=self._before_wait, when_idle=self._when_idle)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -50,7 +51,7 @@ class TrioClock:
 
     def before_run(self) -> None:
         self._threads = 0
-        self._stop_counting = _internals.count_trio_threads(self._more, self._less)
+        self._stop_counting = internals.count_trio_threads(self._more, self._less)
 
     def after_run(self) -> None:
         if self._stop_counting is not None:
@@ -72,7 +73,7 @@ class TrioClock:
 
     def _when_idle(self) -> None:
         if self._rest.then is Then.JUMP:
-            _internals.set_time(self.clock, self._due)
+            internals.set_time(self.clock, self._due)
         elif self._rest.then is Then.GIVE_UP:
             self.idle.found_deadlock(TrioLoop())
         else:
@@ -84,7 +85,7 @@ class TrioClock:
         calls = self._threads
         if calls:
             calls -= sum(
-                _internals.trio_threads_that_wait(native.coro, native.native.context, codes)
+                internals.trio_threads_that_wait(native.coro, native.native.context, codes)
                 for native, codes in stacks(TrioLoop())
             )
         if executor_calls:

@@ -1,6 +1,6 @@
 """The private names that `explore` needs: trio's queue of tasks that can run.
 
-Rule: as `_internals`, of which this is a part: used nowhere else, and checked when first used.
+Rule: as in `features`: used nowhere else, and checked when first used.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._internals import _check, _Gone, _wanted, need
+from .features import Gone, checks, need, wanted
 
 if TYPE_CHECKING:
     import trio
@@ -62,14 +62,14 @@ def picking(pick: Callable[[list[Any]], int | None]) -> trio.abc.Instrument:
     return Picking()
 
 
-@_check(ON_TRIO)
+@checks(ON_TRIO)
 def _check_on_trio() -> None:
     import trio
     from trio._core import _run
 
-    _wanted(_run, "GLOBAL_RUN_CONTEXT")
+    wanted(_run, "GLOBAL_RUN_CONTEXT")
     source: Any = _run.unrolled_run.__code__
     if not {"runq", "clear", "batch"} <= {*source.co_names, *source.co_varnames}:
-        raise _Gone("trio's loop, which takes its tasks from Runner.runq")
+        raise Gone("trio's loop, which takes its tasks from Runner.runq")
     if not hasattr(trio.abc.Instrument, "before_run"):
-        raise _Gone("trio.abc.Instrument.before_run")
+        raise Gone("trio.abc.Instrument.before_run")

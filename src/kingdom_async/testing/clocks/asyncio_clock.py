@@ -13,9 +13,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._outside import executor_calls
-from ..trace.loops import AsyncioLoop
-from . import _internals
+from ..._outside import executor_calls
+from ...trace.loops import AsyncioLoop
+from ..internals import clocks as internals
 from .idle import Idle, Outside, Then
 from .walk import process_calls
 
@@ -38,7 +38,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._threads: ThreadPoolExecutor | None = None
         self._joining = 0
         super().__init__(_PatientSelector(self))
-        _internals.set_resolution(self, self._at)
+        internals.set_resolution(self, self._at)
 
     def time(self) -> float:
         return self._at
@@ -46,7 +46,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, to: float) -> None:
         """It is *to* now."""
         self._at = to
-        _internals.set_resolution(self, to)
+        internals.set_resolution(self, to)
 
     def set_default_executor(self, executor: Any) -> None:
         super().set_default_executor(executor)
@@ -84,17 +84,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def outside(self, selector: selectors.BaseSelector) -> Outside:
         """What may wake this loop besides time."""
-        calls = _internals.asyncio_threads_at_work(self)
+        calls = internals.asyncio_threads_at_work(self)
         if calls:
             tasks = asyncio.all_tasks(self)
-            calls -= _internals.asyncio_threads_that_wait(tasks)
+            calls -= internals.asyncio_threads_that_wait(tasks)
         calls += len(self._out) + self._joining
         if executor_calls:
             calls += executor_calls.count(self)
         heard = selector.get_map()
         files = len(heard) - 1  # the loop's own, through which threads wake it
         if files:
-            files -= len(_internals.quiet_files(self, heard))
+            files -= len(internals.quiet_files(self, heard))
             calls += process_calls(AsyncioLoop("asyncio")) if files else 0
         return Outside(max(calls, 0), files)
 
@@ -111,7 +111,7 @@ class _PatientSelector(selectors.DefaultSelector):
         if events or (timeout is not None and timeout <= 0):
             return events
         loop, idle = self._loop, self._loop.idle
-        due = _internals.next_timer(loop)
+        due = internals.next_timer(loop)
         outside = loop.outside(self)
         seconds, then = idle.rest(outside, has_timer=due < math.inf)
         if seconds and (events := super().select(seconds)):

@@ -14,8 +14,8 @@ from typing import Any
 
 from anyio import CancelScope
 
-from ..trace.here import current_loop
-from ._internals_faults import interrupt
+from ...trace.here import current_loop
+from ..internals.faults import interrupt
 from .guard import Phase, TookTooLong
 
 Fixture = Callable[..., AsyncGenerator[Any, None]]

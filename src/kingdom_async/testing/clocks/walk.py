@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import CodeType
 
-from ..trace.loops import Loop, NativeTask, tasks_of
-from ..trace.stacks import frames
-from . import _internals
+from ...trace.loops import Loop, NativeTask, tasks_of
+from ...trace.stacks import frames
+from ..internals import clocks as internals
 
 
 def stacks(loop: Loop) -> Iterator[tuple[NativeTask, list[CodeType]]]:
@@ -22,4 +22,4 @@ def stacks(loop: Loop) -> Iterator[tuple[NativeTask, list[CodeType]]]:
 def process_calls(loop: Loop) -> int:
     """How many tasks wait for a call in one of anyio's processes."""
     tasks = tasks_of(loop)
-    return sum(_internals.is_process_call(list(frames(task.coro))) for task in tasks)
+    return sum(internals.is_process_call(list(frames(task.coro))) for task in tasks)

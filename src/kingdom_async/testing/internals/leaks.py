@@ -1,6 +1,6 @@
 """The private names that `no_leaks` needs: what is open, who borrows, which thread is idle.
 
-Rule: as `_internals`, of which this is a part: used nowhere else, and checked when first used.
+Rule: as in `features`: used nowhere else, and checked when first used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 from anyio import create_memory_object_stream
 
-from ._internals import _check, _Gone, _wanted, need
+from .features import Gone, checks, need, wanted
 
 NO_LEAKS = "no_leaks"
 
@@ -195,19 +195,19 @@ def _idle_on_trio() -> set[threading.Thread]:
     return {worker._thread for worker in [*THREAD_CACHE._idle_workers]}
 
 
-@_check(NO_LEAKS)
-def _check_no_leaks() -> None:
-    _wanted(warnings, "_warn_unawaited_coroutine", "_showwarnmsg_impl")
+@checks(NO_LEAKS)
+def _check_names() -> None:
+    wanted(warnings, "_warn_unawaited_coroutine", "_showwarnmsg_impl")
     with ThreadPoolExecutor(1) as pool:
-        _wanted(pool, "_threads", "_shutdown")
-    _wanted(ProcessPoolExecutor, "shutdown")
+        wanted(pool, "_threads", "_shutdown")
+    wanted(ProcessPoolExecutor, "shutdown")
     send, receive = create_memory_object_stream[int](1)
     with send, receive:
         for stream in (send, receive):
-            _wanted(stream, "_closed", "__post_init__", "__del__")
+            wanted(stream, "_closed", "__post_init__", "__del__")
     _check_pools()
     for limiter in limiter_classes():
-        _wanted(
+        wanted(
             limiter,
             "acquire_on_behalf_of_nowait",
             "acquire_on_behalf_of",
@@ -220,28 +220,28 @@ def _check_pools() -> None:
 
     worker: Any = _asyncio.WorkerThread
     if not {"idle_workers", "stopping"} <= {*worker.__init__.__code__.co_names}:
-        raise _Gone("anyio's WorkerThread.idle_workers")
+        raise Gone("anyio's WorkerThread.idle_workers")
     if "work_item" not in pool_thread._worker.__code__.co_varnames:
-        raise _Gone("concurrent.futures.thread._worker's work_item")
-    _wanted(process, "_ExecutorManagerThread")
-    _wanted(queues.Queue, "_feed")
-    _wanted(_asyncio, "_threadpool_idle_workers", "_shutdown_process_pool_on_exit")
+        raise Gone("concurrent.futures.thread._worker's work_item")
+    wanted(process, "_ExecutorManagerThread")
+    wanted(queues.Queue, "_feed")
+    wanted(_asyncio, "_threadpool_idle_workers", "_shutdown_process_pool_on_exit")
     if sys.platform != "win32":
         from asyncio import unix_events
 
         names = "_UnixReadPipeTransport", "_UnixWritePipeTransport", "_UnixSubprocessTransport"
-        _wanted(unix_events, *names)
+        wanted(unix_events, *names)
     if "trio" in sys.modules:
         from trio._core import _thread_cache
 
-        _wanted(_thread_cache.THREAD_CACHE, "_idle_workers")
-        _wanted(_thread_cache.WorkerThread, "_thread")
+        wanted(_thread_cache.THREAD_CACHE, "_idle_workers")
+        wanted(_thread_cache.WorkerThread, "_thread")
         from anyio._backends import _trio
 
-        _wanted(_trio, "_shutdown_process_pool")
+        wanted(_trio, "_shutdown_process_pool")
 
 
-def check() -> None:
+def check_leaks() -> None:
     """Make sure that all of these are there.
 
     Raises:

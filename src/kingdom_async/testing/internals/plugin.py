@@ -1,6 +1,6 @@
 """The private names of anyio's pytest plugin that ours needs.
 
-Rule: as in `_internals`.
+Rule: as in `features`: used nowhere else, and checked when first used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from sniffio import current_async_library_cvar
 
-from ._internals import _check, _Gone, _wanted
+from .features import Gone, checks, wanted
 
 RUNNERS = "the pytest plugin"
 
@@ -148,16 +148,16 @@ def definitions_of(item: Any) -> dict[str, Any]:
     return {} if found is None else found.name2fixturedefs
 
 
-@_check(RUNNERS)
+@checks(RUNNERS)
 def _check_runners() -> None:
     from anyio import pytest_plugin
 
     if "_anyio_original_func" not in pytest_plugin.pytest_pyfunc_call.__code__.co_names:
-        raise _Gone("_anyio_original_func of anyio's pytest plugin")
+        raise Gone("_anyio_original_func of anyio's pytest plugin")
     if not isgeneratorfunction(pytest_plugin.pytest_fixture_setup):
-        raise _Gone("anyio's pytest_fixture_setup() as a generator")
+        raise Gone("anyio's pytest_fixture_setup() as a generator")
     if "trio" in sys.modules:
         from trio._core import _run
 
-        _wanted(_run, "GLOBAL_RUN_CONTEXT")
-    _wanted(pytest_plugin, "get_runner", "_current_runner", "_runner_leases", "_runner_stack")
+        wanted(_run, "GLOBAL_RUN_CONTEXT")
+    wanted(pytest_plugin, "get_runner", "_current_runner", "_runner_leases", "_runner_stack")

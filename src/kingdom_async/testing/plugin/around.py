@@ -16,13 +16,13 @@ from anyio import CancelScope, get_cancelled_exc_class
 
 from kingdom_async_pytest import backend_of
 
-from .._backend import current_backend
-from .._failures import without
-from ..trace.here import current_loop
-from ._internals_pytest import definitions_of
-from .clock import running_idle
+from ..._backend import current_backend
+from ..._failures import without
+from ...trace.here import current_loop
+from ..clock import running_idle
+from ..clocks.idle import Idle
+from ..internals.plugin import definitions_of
 from .guard import Phase, TookTooLong
-from .idle import Idle
 
 if TYPE_CHECKING:
     from .beside import Test
@@ -96,7 +96,7 @@ class Around:
             if self.trace is not None:
                 stack.enter_context(_traced(self, self.trace))
             if self.wants_no_leaks:
-                from .leaks import no_leaks
+                from ..leaks import no_leaks
 
                 await stack.enter_async_context(no_leaks())
             await test(**given)
@@ -156,7 +156,7 @@ def _set(task: Any, name: str) -> Generator[None]:
 @contextmanager
 def _traced(run: Around, level: Any) -> Generator[None]:
     """Record a test, and keep the end of the recording if it fails."""
-    from ..trace import recording
+    from ...trace import recording
     from .last_records import NotLogged, last_records, tree_at
 
     made = None

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from .._arguments import shown
-from . import _internals_faults
+from ..._arguments import shown
+from ..internals import faults as internals
 
 Watched = Collection[object] | Callable[[], object]
 
@@ -71,7 +71,7 @@ def _state(one: Any) -> str:
 
 
 def _state_or_refuse(one: Any) -> str:
-    value = _internals_faults.semaphore_value(one)
+    value = internals.semaphore_value(one)
     if value is not None:
         return f"value {value}"
     if _is_limiter(one):
@@ -89,8 +89,8 @@ def _state_or_refuse(one: Any) -> str:
 
 def _free(one: Any) -> str:
     """The state of what nobody holds; empty where that is not known."""
-    if _internals_faults.semaphore_value(one) is not None:
-        most = _internals_faults.semaphore_most(one)
+    if internals.semaphore_value(one) is not None:
+        most = internals.semaphore_most(one)
         return "" if most is None else f"value {most}"
     return _NONE_BORROWED if _is_limiter(one) else "free"
 

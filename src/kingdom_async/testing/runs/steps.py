@@ -17,8 +17,8 @@ from contextvars import Context
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
-from .._backend import anyio_backend
-from ._internals_faults import constructor_of
+from ..._backend import anyio_backend
+from ..internals.faults import constructor_of
 
 if TYPE_CHECKING:
     from trio.lowlevel import Task as TrioTask

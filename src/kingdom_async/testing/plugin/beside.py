@@ -15,7 +15,7 @@ import pytest
 
 from kingdom_async_pytest import backend_of, fixtures_used
 
-from ._internals_pytest import as_anyio_has_it, original_of
+from ..internals.plugin import as_anyio_has_it, original_of
 
 Test = Callable[..., Coroutine[Any, Any, Any]]
 

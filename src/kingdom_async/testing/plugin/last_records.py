@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._failures import bare
-from ..trace.logs import LintLog
-from ..trace.views.tree import cut
-from .idle import tree_text
-from .reports import place_of
+from ..._failures import bare
+from ...trace.logs import LintLog
+from ...trace.views.tree import cut
+from ..clocks.idle import tree_text
+from ..reports import place_of
 
 if TYPE_CHECKING:
-    from ..trace.loops import Loop
-    from ..trace.records import TaskRecord
-    from ..trace.snapshot import Snapshot
+    from ...trace.loops import Loop
+    from ...trace.records import TaskRecord
+    from ...trace.snapshot import Snapshot
 
 _MOST = 20
 

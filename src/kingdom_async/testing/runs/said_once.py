@@ -9,7 +9,7 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from .._failures import logger
+from ..._failures import logger
 
 
 class _Held(logging.Filter):

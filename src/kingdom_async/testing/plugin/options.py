@@ -9,7 +9,7 @@ import pytest
 
 from kingdom_async_pytest import setting
 
-from .._backend import BACKENDS, installed_backends
+from ..._backend import BACKENDS, installed_backends
 
 
 def read_backends(config: pytest.Config) -> tuple[str, ...] | None:

@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary, ref
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from .._queue_streams import ReceiveStream, SendStream
-from .._queues import Queue
-from ..trace.stacks import Line, is_library, line_of
-from . import _internals_leaks
+from ..._queue_streams import ReceiveStream, SendStream
+from ..._queues import Queue
+from ...trace.stacks import Line, is_library, line_of
+from ..internals import leaks as internals
 from .cleanups import has_cleanup
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Births:
         self.dropped: list[tuple[Kind, str, str]] = []
         #: Coroutines that were dropped; who records the warning keeps them alive, though.
         self.warned: set[int] = set()
-        self.recorder: Any = _internals_leaks.who_records_warnings()
+        self.recorder: Any = internals.who_records_warnings()
 
     @property
     def is_here(self) -> bool:
@@ -156,7 +156,7 @@ def _pool_made(pool: Executor, *_: object, **__: object) -> None:
 def _dropped(what: Any) -> None:
     for births in _open:
         born = births.made.pop(id(what), None)
-        if _internals_leaks.who_records_warnings() is not births.recorder:
+        if internals.who_records_warnings() is not births.recorder:
             continue  # a test looks itself for the warning about it
         if born is not None and (name := still_open(born.kind, what)) is not None:
             births.dropped.append((born.kind, name, f"made at {born.place}"))
@@ -180,9 +180,7 @@ def _token_returned(limiter: object, borrower: object) -> None:
 
 def _never_awaited(coroutine: AnyCoroutine) -> None:
     for births in _here():
-        if coroutine.cr_origin is None or _internals_leaks.is_expected(
-            coroutine, births.recorder
-        ):
+        if coroutine.cr_origin is None or internals.is_expected(coroutine, births.recorder):
             continue
         how = f"called at {origin(coroutine)}"
         births.dropped.append(("coroutine", f"{coroutine.__qualname__}()", how))
@@ -199,11 +197,11 @@ def _installed() -> Iterable[Callable[[], None]]:
     for pool in (ThreadPoolExecutor, ProcessPoolExecutor):
         yield _hook(pool, "__init__", _pool_made)
     yield _hook(threading.Thread, "start", _thread_started)
-    for limiter in _internals_leaks.limiter_classes():
+    for limiter in internals.limiter_classes():
         yield _hook(limiter, "acquire_on_behalf_of_nowait", _token_asked)
         yield _hook(limiter, "acquire_on_behalf_of", _token_asked)
         yield _hook(limiter, "release_on_behalf_of", _token_returned)
-    yield _internals_leaks.watch_unawaited(_never_awaited)
+    yield internals.watch_unawaited(_never_awaited)
 
 
 def _hook(owner: Any, name: str, see: Callable[..., None]) -> Callable[[], None]:
@@ -235,16 +233,16 @@ def _hook(owner: Any, name: str, see: Callable[..., None]) -> Callable[[], None]
 def still_open(kind: Kind, what: Any) -> str | None:
     """What to call *what* if it should have been closed or emptied, and was not."""
     if kind == "queue":
-        return queue_name(what) if _internals_leaks.has_items(what) else None
+        return queue_name(what) if internals.has_items(what) else None
     if kind == "pool":
-        return type(what).__name__ if _internals_leaks.has_threads(what) else None
+        return type(what).__name__ if internals.has_threads(what) else None
     if isinstance(what, (SendStream, ReceiveStream)):
-        queue = _internals_leaks.queue_of(what)
-        is_open = _internals_leaks.is_open(what) and _internals_leaks.is_open(queue)
+        queue = internals.queue_of(what)
+        is_open = internals.is_open(what) and internals.is_open(queue)
         end = "send" if isinstance(what, SendStream) else "receive"
         return f"{end} stream of {queue_name(queue)}" if is_open else None
     end = "send" if isinstance(what, MemoryObjectSendStream) else "receive"
-    return f"memory {end} stream" if _internals_leaks.is_open(what) else None
+    return f"memory {end} stream" if internals.is_open(what) else None
 
 
 def queue_name(queue: Queue[Any]) -> str:

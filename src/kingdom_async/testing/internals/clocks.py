@@ -1,12 +1,6 @@
-"""Every private name of asyncio, trio and anyio that the testing tools need.
+"""The private names that virtual time needs: of loops, timers and threads.
 
-Rule: nowhere else in `kingdom_async.testing` is a private name used. Each feature that needs
-some has a check here, which runs once, when the feature is first used: where a name is gone,
-the feature is off and says so, and nothing else is.
-
-To add one: write the functions that use the names, then a check that tries them for real or
-asks for each name, and register it with ``@_check("what the user knows it as")``. Call
-`need` with that text where the feature starts.
+Rule: as in `features`: used nowhere else, and checked when first used.
 """
 
 from __future__ import annotations
@@ -15,70 +9,16 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from anyio import lowlevel
 
+from .features import Gone, checks, wanted
+
 if TYPE_CHECKING:
     import trio
     from trio.testing import MockClock
-
-_checks: dict[str, Callable[[], None]] = {}
-_found: dict[str, str | None] = {}
-
-
-class FeatureOff(RuntimeError):
-    """A testing tool cannot work with what is installed here."""
-
-
-def need(feature: str) -> None:
-    """Make sure that *feature* can work here.
-
-    Raises:
-        FeatureOff: If what it needs of asyncio, trio or anyio is gone.
-    """
-    missing = what_is_missing(feature)
-    if missing is not None:
-        versions = ", ".join(f"{name} {version(name)}" for name in ("anyio", "trio"))
-        raise FeatureOff(
-            f"{feature} is off: {missing} is not there any more ({versions}); use the versions "
-            "that this release of kingdom_async was tested with, or do without it"
-        )
-
-
-def what_is_missing(feature: str) -> str | None:
-    """The name that *feature* needs and that is gone; None where all are there."""
-    if feature not in _found:
-        _found[feature] = None
-        try:
-            _checks[feature]()
-        except Exception as error:
-            text = str(error)
-            _found[feature] = text if isinstance(error, _Gone) else f"something ({error!r})"
-    return _found[feature]
-
-
-class _Gone(Exception):
-    """A private name is gone."""
-
-
-def _check(feature: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def register(check: Callable[[], None]) -> Callable[[], None]:
-        _checks[feature] = check
-        return check
-
-    return register
-
-
-def _wanted(owner: object, *names: str) -> None:
-    """Each of *names* is an attribute of *owner*."""
-    label = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", repr(owner))
-    for name in names:
-        if not hasattr(owner, name):
-            raise _Gone(f"{label}.{name}")
-
 
 # --- the virtual clock on asyncio ------------------------------------------------------
 
@@ -157,27 +97,27 @@ def _call_back_code() -> CodeType:
     for constant in outer.co_consts:
         if isinstance(constant, CodeType) and constant.co_name == "task_wrapper":
             return constant
-    raise _Gone("AsyncIOBackend.run_async_from_thread.task_wrapper")
+    raise Gone("AsyncIOBackend.run_async_from_thread.task_wrapper")
 
 
-@_check(ASYNCIO_CLOCK)
+@checks(ASYNCIO_CLOCK)
 def _check_asyncio_clock() -> None:
     from anyio import to_process
     from anyio._backends import _asyncio
 
     loop = asyncio.SelectorEventLoop()
     try:
-        _wanted(loop, "_scheduled", "_clock_resolution")
+        wanted(loop, "_scheduled", "_clock_resolution")
         loop.call_later(3600, print)
         if next_timer(loop) == math.inf:
-            raise _Gone("BaseEventLoop._scheduled")
+            raise Gone("BaseEventLoop._scheduled")
     finally:
         loop.close()
-    _wanted(lowlevel, "_run_vars")
-    _wanted(_asyncio, "_threadpool_workers", "_threadpool_idle_workers")
-    _wanted(to_process, "_process_pool_idle_workers")
+    wanted(lowlevel, "_run_vars")
+    wanted(_asyncio, "_threadpool_workers", "_threadpool_idle_workers")
+    wanted(to_process, "_process_pool_idle_workers")
     if "scope" not in _call_back_code().co_freevars:
-        raise _Gone("AsyncIOBackend.run_async_from_thread.task_wrapper's scope")
+        raise Gone("AsyncIOBackend.run_async_from_thread.task_wrapper's scope")
 
 
 # --- the virtual clock on trio ---------------------------------------------------------
@@ -284,20 +224,20 @@ def trio_threads_that_wait(coro: object, context: Any, codes: list[CodeType]) ->
     return waiting + (is_sent and current_async_library_cvar in context)
 
 
-@_check(TRIO_CLOCK)
+@checks(TRIO_CLOCK)
 def _check_trio_clock() -> None:
     import trio
     from trio import _threads
     from trio.testing import MockClock
 
-    _wanted(MockClock, "_autojump", "deadline_to_sleep_time")
-    _wanted(MockClock(), "_virtual_base")
-    _wanted(_threads, "start_thread_soon", "Run")
-    _wanted(_threads.Run, "run", "run_system")
+    wanted(MockClock, "_autojump", "deadline_to_sleep_time")
+    wanted(MockClock(), "_virtual_base")
+    wanted(_threads, "start_thread_soon", "Run")
+    wanted(_threads.Run, "run", "run_system")
     if "start_thread_soon" not in trio.to_thread.run_sync.__code__.co_names:
         wrapped: Any = getattr(trio.to_thread.run_sync, "__wrapped__", None)
         if wrapped is None or "start_thread_soon" not in wrapped.__code__.co_names:
-            raise _Gone("trio._threads.start_thread_soon")
+            raise Gone("trio._threads.start_thread_soon")
 
 
 # --- process calls, on both ------------------------------------------------------------

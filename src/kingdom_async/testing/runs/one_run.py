@@ -16,25 +16,26 @@ import anyio
 from anyio import CancelScope, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
-from .._arguments import name_of
-from .._backend import anyio_backend
-from .._failures import without
-from ..trace.hub import hub
-from ..trace.views.tree import tree_of
-from . import _internals_faults, _internals_leaks
+from ..._arguments import name_of
+from ..._backend import anyio_backend
+from ..._failures import without
+from ...trace.hub import hub
+from ...trace.views.tree import tree_of
+from ..clock import virtual_backend
+from ..clocks.idle import Deadlock, Idle
+from ..internals.faults import open_all_shields, trio_in_order
+from ..internals.leaks import STAYS
+from ..leaks import Watch, _current_loop
+from ..reports import Broken
 from .checked import coroutine_of
-from .clock import virtual_backend
 from .coroutines import Abandoned
 from .held import Held
-from .idle import Deadlock, Idle
-from .leaks import Watch, _current_loop
-from .reports import Broken
 from .steps import watched_backend
 
 if TYPE_CHECKING:
+    from ..leftovers.left import Leak
     from .fault_options import Clock
     from .injection import Injector
-    from .left import Leak
     from .patience import Watchdog
 
 if sys.version_info < (3, 11):
@@ -85,7 +86,7 @@ def _watched(
     pair: tuple[str, dict[str, Any]], injector: Injector
 ) -> tuple[str, dict[str, Any]]:
     if injector.pick is not None and pair[0] == "trio":
-        from .schedules import scheduled_backend
+        from ..schedules import scheduled_backend
 
         pair = scheduled_backend(pair, injector)
     return watched_backend(pair, injector)
@@ -94,7 +95,7 @@ def _watched(
 def _order(settings: Settings) -> AbstractContextManager[None]:
     """trio takes tasks in an order of its own unless told otherwise."""
     if settings.backend == "trio":
-        return _internals_faults.trio_in_order(settings.seed)
+        return trio_in_order(settings.seed)
     return nullcontext()
 
 
@@ -106,7 +107,7 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
     pair = (
         virtual_backend(settings.backend, idle) if virtual else anyio_backend(settings.backend)
     )
-    idle.last_resort = _internals_faults.open_all_shields
+    idle.last_resort = open_all_shields
     name, options = _watched(pair, injector)
     program = _Program(body, settings, injector, watchdog, idle, run)
     try:
@@ -168,11 +169,7 @@ class _Program:
             found = [str(leak) for leak in leaks]
             if self._settings.backend == "trio":
                 found += await self._system_tasks(leaks)
-            self._say(
-                f"left behind: {one}"
-                for one in found
-                if not one.startswith(_internals_leaks.STAYS)
-            )
+            self._say(f"left behind: {one}" for one in found if not one.startswith(STAYS))
             self._say(held.left())
             self._run.is_blocked = held.is_blocked
         finally:
@@ -250,7 +247,7 @@ class _Program:
             self._say([f"{text}\n{tree}"])
         self._outer.cancel("hung")
         if times > 1:
-            _internals_faults.open_all_shields()
+            open_all_shields()
 
 
 def _take_back() -> None:

@@ -1,0 +1,1 @@
+"""Virtual time on each backend, and what happens when nothing can run any more."""
