@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import kingdom_async as ka
-from kingdom_async.testing import births, cancel_everywhere, explore, guard
+from kingdom_async.testing import cancel_everywhere, explore
+from kingdom_async.testing.leftovers import births
+from kingdom_async.testing.plugin import guard
 from support.backends import REAL, chosen
 
 _ONE = guard.Guard()

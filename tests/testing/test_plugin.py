@@ -319,7 +319,7 @@ async def test_after():
 
 #: The guard goes from one means to the next sooner than in real use.
 _SOON = """
-from kingdom_async.testing import guard
+from kingdom_async.testing.plugin import guard
 guard._STEP = 0.3
 """
 

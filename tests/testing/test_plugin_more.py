@@ -289,7 +289,7 @@ def test_what_the_tools_find_is_told_without_their_own_lines(pytester: pytest.Py
 
 
 _NEVER = """
-    from kingdom_async.testing import guard
+    from kingdom_async.testing.plugin import guard
     guard._STEP, guard._TRIES = 0.2, 2
 
     def test_never_ends():
@@ -334,7 +334,7 @@ def test_of_many_runs_the_one_is_told_that_it_is_in(pytester: pytest.Pytester) -
 
 
 _FOR_EVER = """
-    from kingdom_async.testing import guard
+    from kingdom_async.testing.plugin import guard
     guard._STEP = 0.3
 
     async def for_ever():
