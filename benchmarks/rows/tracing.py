@@ -224,19 +224,20 @@ def beside_others(name: str, program: Run, tracer: Tracer) -> Comparison:
 
 
 COMPARISONS = (
-    comparison("trace off again, switching", switching, off_again, 1.02, 120_000),
+    comparison("trace off again, switching", switching, off_again, 1.02, 240_000),
     comparison("trace life, spawning", spawning, life, 1.15, 10_000),
-    comparison("trace life, switching", switching, life, 1.05, 120_000),
+    comparison("trace life, switching", switching, life, 1.05, 240_000),
     comparison("trace life, a stream", streaming, life, 1.03, 300_000),
     comparison(
         "trace steps, switching",
         switching,
         steps,
         {"asyncio": 1.22, "asyncio+uvloop": 1.40, "trio": 1.28},
-        120_000,
+        240_000,
     ),
     comparison("trace steps, a stream", streaming, steps, None, 300_000),
-    comparison("watchdog, switching", switching, watchdog, 1.03, 120_000),
+    comparison("watchdog, switching", switching, watchdog, 1.03, 240_000),
+    comparison("watchdog, a stream", streaming, watchdog, 1.03, 300_000),
     beside_others("trace life, other tracers", spawning, life),
     beside_others("trace steps, other tracers", switching, steps),
 )

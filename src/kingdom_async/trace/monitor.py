@@ -67,9 +67,9 @@ class Monitor:
                 self._thread.start()
             self._changed.notify_all()
         self.pause()
-        # From the beginning, but on trio, where what comes later has to look at each turn.
-        if loop.thread == get_ident() and loop.backend != "trio":
-            self._let_in_from_now_on(loop)
+        if loop.thread == get_ident():
+            # On trio, where what comes later looks at each turn, no more than once in vain.
+            self._let_in_from_now_on(loop, _NEEDLESS - 1 if loop.backend == "trio" else 0)
         return lambda: self._remove(job)
 
     def _remove(self, job: Job) -> None:
@@ -141,14 +141,15 @@ class Monitor:
             loop.call(partial(self._let_in_from_now_on, loop))
 
     @guarded
-    def _let_in_from_now_on(self, loop: Loop) -> None:
+    def _let_in_from_now_on(self, loop: Loop, needless: int = 0) -> None:
         """In the loop's own thread; nothing if it does so already."""
         at = self._pauses.get(loop.run, 0.0)
         if at < now() - _AT_WORK:  # that was another loop, which has ended
-            self._let_in(loop, 0)
+            self._let_in(loop, needless)
 
     @guarded
     def _let_in(self, loop: Loop, needless: int) -> None:
+        """Pause if that is needed, and again when the thread is due."""
         needless = 0 if self.pause() else needless + 1
         wait = self._wants_in - now()
         if needless > _NEEDLESS or wait == inf:
