@@ -91,6 +91,14 @@ async def fail_at() -> None:
         await hold(scope)
 
 
+async def passed_deadline() -> None:
+    """`move_on_after(0)`, which passes before the task begins"""
+    with ka.move_on_after(0):
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+            await anyio.sleep_forever()
+
+
 async def outer_deadline() -> None:
     """the outer one of two nested deadlines"""
     with (
@@ -323,6 +331,7 @@ PROGRAMS: list[Callable[[], Awaitable[None]]] = [
     move_on_after,
     move_on_after_set_by_hand,
     fail_at,
+    passed_deadline,
     outer_deadline,
     inner_deadline,
     move_on_at,

@@ -73,8 +73,8 @@ def cause_of(error: BaseException, life: Life, store: Store) -> str:
     """A sentence for the cancellation that ended a task."""
     said = _Said(error)
     found = _around(life, store, said)
-    if found is None and said.may_be_timer:
-        said.may_be_group = True
+    if found is None and (said.may_be_timer or said.may_be_exit):
+        said.may_be_group = said.may_be_deadline = True
         found = _around(life, store, said)
     return found or said.sentence
 
@@ -116,6 +116,8 @@ class _Said:
         self.may_be_group = self.may_be_deadline = True
         #: True where "deadline" may be the timer of a sleep that would have ended right then.
         self.may_be_timer = False
+        #: True where it may have been the exit of a group whose host was cancelled.
+        self.may_be_exit = False
         if isinstance(error, asyncio.CancelledError):
             self.sentence = self._of_asyncio(error)
         else:
@@ -133,6 +135,7 @@ class _Said:
         if by is None:
             return "a cancel scope" if reason is None else f"a cancel scope: {_cut(reason[1])}"
         self.may_be_deadline = False
+        self.may_be_exit = reason is None
         return by_task(by[1], None if reason is None else reason[1])
 
     def _of_trio(self, error: Any) -> str:
