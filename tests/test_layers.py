@@ -139,6 +139,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {  # asked and switched from another process
         "trace/control/sockets": set(),
         "trace/control/files": set(),
+        "trace/control/way_in": set(),
         "trace/views/table": set(),
         "trace/control/reach": {"trace/views/table"},
         "trace/control/answers": {
@@ -150,6 +151,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
             "trace/control/answers",
             "trace/control/reach",
             "trace/control/sockets",
+            "trace/control/way_in",
         },
         "trace/client": {"trace/control/server", "trace/control/sockets"},
         "trace/control/programs": {"trace/control/server", "trace/control/files"},

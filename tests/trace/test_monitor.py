@@ -1,4 +1,4 @@
-"""The thread that looks at loops: a busy one lets it in, and only where that is needed."""
+"""Threads that look at loops: a busy one lets them in, and only where that is needed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from kingdom_async.trace.control import way_in
 from kingdom_async.trace.here import current_loop
 from kingdom_async.trace.monitor import Monitor
 from support.turns import settle
@@ -40,6 +41,9 @@ class FakeLoop:
         """What was asked for is due."""
         _, func = self.asked.pop()
         func()
+
+    def is_idle(self) -> bool:
+        return False
 
     def _check(self) -> None:
         if self.has_ended:
@@ -142,6 +146,43 @@ def test_a_loop_that_ends_is_not_asked(
     loop.has_ended = True
     loop.turn()
     ask(monitor, loop)
+    assert loop.asked == []
+
+
+def test_a_loop_pauses_until_a_request_is_answered(
+    loop: FakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again and again, and then no more."""
+    found: list[float] = []
+    monkeypatch.setattr(way_in, "sleep", found.append)
+    answered = way_in.ask_for_turns(cast("Loop", loop))
+    for _ in range(3):
+        loop.turn()
+    answered()
+    loop.turn()
+    assert found == [0.0001] * 4
+    assert loop.asked == []
+
+
+def test_a_loop_pauses_for_a_request_for_a_moment_only(
+    loop: FakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client may be slow to take the answer."""
+    found: list[float] = []
+    monkeypatch.setattr(way_in, "sleep", found.append)
+    times = iter((10.0, 10.05, 10.11))
+    monkeypatch.setattr(way_in, "now", lambda: next(times))
+    way_in.ask_for_turns(cast("Loop", loop))
+    loop.turn()
+    assert (found, loop.asked) == ([0.0001], [])
+
+
+@pytest.mark.parametrize("state", ["idle", "ended"])
+def test_a_loop_that_is_not_busy_is_not_asked_to_pause(loop: FakeLoop, state: str) -> None:
+    """An idle one is not woken, one that has ended does no harm."""
+    loop.has_ended = state == "ended"
+    loop.is_idle = lambda: state == "idle"  # type: ignore[method-assign]
+    way_in.ask_for_turns(cast("Loop", loop))()
     assert loop.asked == []
 
 

@@ -17,7 +17,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..snapshot import Snapshot
 from .answers import Answers
 from .reach import Refused
 from .sockets import IS_SUPPORTED, UNSUPPORTED, listen
+from .way_in import ask_for_turns
 
 if TYPE_CHECKING:
     from ..loops import Loop
@@ -166,10 +167,14 @@ class _Server:
             if not is_same_user(client):
                 client.close()
                 continue
+            answered = ask_for_turns(self._loop)
             for done in [each for each in self._clients if not each.is_alive()]:
                 del self._clients[done]
             thread = Thread(
-                target=self._serve, args=(client,), name="kingdom_async client", daemon=True
+                target=self._serve,
+                args=(client, answered),
+                name="kingdom_async client",
+                daemon=True,
             )
             is_welcome = len(self._clients) < MOST_CLIENTS
             if is_welcome:
@@ -181,14 +186,17 @@ class _Server:
                 client.setblocking(False)
                 client.send(_line(f'"error":"{MOST_CLIENTS} others are served; try again"'))
 
-    def _serve(self, client: socket.socket) -> None:
-        with suppress(Exception), client:
-            parts = self._answer(client)
-            first = next(parts)  # may take as long as a recording
-            end = time.monotonic() + _TIME_TO_TAKE
-            for part in chain((first,), parts):
-                client.settimeout(max(0.001, end - time.monotonic()))
-                client.sendall(part)
+    def _serve(self, client: socket.socket, answered: Callable[[], None]) -> None:
+        try:
+            with suppress(Exception), client:
+                parts = self._answer(client)
+                first = next(parts)  # may take as long as a recording
+                end = time.monotonic() + _TIME_TO_TAKE
+                for part in chain((first,), parts):
+                    client.settimeout(max(0.001, end - time.monotonic()))
+                    client.sendall(part)
+        finally:
+            answered()
 
     def _answer(self, client: socket.socket) -> Iterator[bytes]:
         try:
