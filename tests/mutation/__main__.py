@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import re
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -51,6 +53,9 @@ def main() -> None:
         for mutants in everything.values():
             verdicts.count(mutants)
         chosen = [each for each in _draw(everything, options) if options.only in each.name]
+        if options.since is not None:
+            new = {module: lines_since(options.since, module) for module in modules}
+            chosen = [each for each in chosen if new[each.module].intersection(each.lines)]
         print(f"{len(chosen)} mutants", flush=True)
         for stage in options.stages:
             if not options.unchecked:
@@ -66,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, help="how many of each module")
     parser.add_argument("--share", type=float, default=1.0, help="or which part of each module")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
+    parser.add_argument("--since", help="a commit: mutants of lines that are newer only")
     parser.add_argument("--unchecked", action="store_true",
                         help="do not see first that tests pass without a mutant")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2)
@@ -78,6 +84,19 @@ def _options() -> argparse.Namespace:
         "--equivalent", type=Path, default=Path(__file__).with_name("equivalent.txt")
     )
     return parser.parse_args()
+
+
+def lines_since(commit: str, module: str) -> set[int]:
+    """The lines of a module that are not as they were at a commit."""
+    file = f"src/kingdom_async/{module}.py"
+    diff = ["git", "diff", "--unified=0", commit, "--", file]
+    found: set[int] = set()
+    told = subprocess.run(diff, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for line in told.splitlines():
+        if hunk := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
+            start, count = int(hunk[1]), int(hunk[2] or 1)
+            found.update(range(start, start + count))
+    return found
 
 
 def _draw(everything: dict[str, list[Mutant]], options: argparse.Namespace) -> list[Mutant]:
