@@ -68,8 +68,8 @@ class Monitor:
             self._changed.notify_all()
         self.pause()
         if loop.thread == get_ident():
-            # On trio, where what comes later looks at each turn, no more than once in vain.
-            self._let_in_from_now_on(loop, _NEEDLESS - 1 if loop.backend == "trio" else 0)
+            # On trio, where what comes later looks at each turn, no more than twice in vain.
+            self._let_in_from_now_on(loop, _NEEDLESS - 2 if loop.backend == "trio" else 0)
         return lambda: self._remove(job)
 
     def _remove(self, job: Job) -> None:

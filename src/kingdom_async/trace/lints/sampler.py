@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Coroutines and generators, each awaiting the next, with their code.
 Stack: TypeAlias = "list[tuple[object, CodeType]]"
 #: Seconds between two looks; and how many tasks are looked at between two pauses.
-EVERY, _BREATH = 0.25, 25
+EVERY, _BREATH = 0.25, 100
 #: How many are looked at each time: at least, and at most where a round would take more looks
 #: than that. Ten thousand tasks are a round of ten seconds.
 _AT_LEAST, _AT_MOST, _LOOKS = 100, 500, 40
