@@ -1,15 +1,17 @@
-"""Draw the timelines in README.md, docs/debugging.md and docs/tracing.md.
+"""Draw the pictures in README.md, docs/command.md, docs/debugging.md and docs/tracing.md.
 
-Rule: a picture shows the page as it is; the programs behind it are made up, one to run, one of
-the tests, and one whose service leaks tasks.
+Rule: a picture shows the page or the screen as it is; the programs behind it are made up: one to
+run, one of the tests, one whose service leaks tasks, and the one in `orders.py`.
 
-python docs/pictures/draw.py          needs Chromium and the extra "browser"
+python docs/pictures/draw.py          needs Chromium and the extras "browser" and "cli"
 """
 
 from __future__ import annotations
 
 import random
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +23,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 import kingdom_async as ka
 from kingdom_async import trace
+from kingdom_async.cli.top import Top
+from kingdom_async.trace.client import connect
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
@@ -112,6 +116,26 @@ def leaking(page: Path) -> None:
     recording.to_html(page)
 
 
+def top(picture: Path) -> None:
+    """The screen of ``kingdom-async trace top`` beside a service, after some seconds."""
+    told = {**os.environ, "KINGDOM_ASYNC_CONTROL": "1", "KINGDOM_ASYNC_TRACE": "steps"}
+    program = subprocess.Popen([sys.executable, HERE / "orders.py"], env=told)
+    try:
+        time.sleep(12)
+        picture.write_text(anyio.run(screen_of, program.pid), encoding="utf-8")
+    finally:
+        program.kill()
+
+
+async def screen_of(process: int) -> str:
+    app = Top(connect(process), interval=0.5)
+    async with app.run_test(size=(142, 38)) as pilot:
+        await anyio.sleep(3)
+        await pilot.press("home", "enter")
+        await anyio.sleep(1)
+        return app.export_screenshot(title="kingdom-async trace top")
+
+
 def take(
     browser: Browser,
     page: Path,
@@ -133,6 +157,8 @@ def take(
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pages = {name: Path(folder) / f"{name}.html" for name in ("blocked", "leaking", "made")}
+        pages["top"] = Path(folder) / "top.svg"
+        top(pages["top"])
         name = blocked(pages["blocked"])
         leaking(pages["leaking"])
         recordings.service().to_html(pages["made"])
@@ -151,6 +177,9 @@ def shoot(pages: dict[str, Path], name: str) -> None:
         take(browser, pages["made"], "timeline-dark", metrics, scheme="dark")
         failed = "kingdom.find('is:error'), kingdom.jump(1), kingdom.find('')"
         take(browser, pages["made"], "details", f"{failed}, kingdom.show(0.9, 1.7)")
+        shown = browser.new_page(viewport={"width": 1440, "height": 800})
+        shown.goto(pages["top"].as_uri())
+        shown.locator("svg").first.screenshot(path=HERE / "top.png", omit_background=True)
         browser.close()
 
 
