@@ -1,15 +1,15 @@
 """Draw the pictures in README.md, docs/command.md, docs/debugging.md and docs/tracing.md.
 
-Rule: a picture shows the page or the screen as it is; the programs behind it are made up: one to
-run, one of the tests, one whose service leaks tasks, and the one in `orders.py`.
+Rule: a picture shows the page or the screen as it is; the programs behind it are made up: one
+to run, one of the tests, one whose service leaks tasks, and the one in `orders.py`.
 
 python docs/pictures/draw.py          needs Chromium and the extras "browser" and "cli"
 """
 
 from __future__ import annotations
 
-import random
 import os
+import random
 import shutil
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A service for the picture of ``kingdom-async trace top``: orders wait, and a report blocks."""
+"""The service in the picture of ``kingdom-async trace top``: orders wait, a report blocks."""
 
 from __future__ import annotations
 
