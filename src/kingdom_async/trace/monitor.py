@@ -97,7 +97,9 @@ class Monitor:
                 job = self._next()
                 if job is None:
                     self._thread = None
-                    self._pauses = {run: at for run, at in self._pauses.items() if at > now()}
+                    for run, at in [*self._pauses.items()]:
+                        if at < now():  # it has ended
+                            self._pauses.pop(run, None)
                     self._changed.notify_all()
                     return
                 self._at_work = job
