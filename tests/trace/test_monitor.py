@@ -33,9 +33,10 @@ class FakeLoop:
         self._check()
         func()
 
-    def later(self, seconds: float, func: Callable[[], object]) -> None:
+    def later(self, seconds: float, func: Callable[[], object]) -> Callable[[], object]:
         self._check()
         self.asked.append((seconds, func))
+        return self.asked.clear
 
     def turn(self) -> None:
         """What was asked for is due."""
@@ -208,9 +209,27 @@ def test_a_loop_may_have_the_number_of_one_that_has_ended(
     assert len(loop.asked) == 2
 
 
-async def test_loops_that_have_ended_are_forgotten(anyio_backend: Any) -> None:
-    """With the thread."""
-    monitor = Monitor()
-    monitor._pauses[7] = 1.0
-    monitor.add(lambda at: at, current_loop(), after=3600.0)()
-    assert 7 not in monitor._pauses
+async def test_a_pause_is_taken_back_with_the_last_job(anyio_backend: Any) -> None:
+    """The job of a loop, whichever others there are."""
+    monitor, loop, other = Monitor(), current_loop(), cast("Loop", FakeLoop())
+    ends = [
+        monitor.add(lambda at: at + 3600.0, each, after=3600.0) for each in (loop, loop, other)
+    ]
+    taken_back: list[str] = []
+    monitor._pauses[loop.run] = 3600.0, lambda: taken_back.append("this one")
+    ends[0]()
+    assert taken_back == []
+    ends[1]()
+    assert taken_back == ["this one"]
+    assert monitor._pauses == {}
+    ends[2]()
+
+
+async def test_what_is_to_come_later_is_taken_back(anyio_backend: Any) -> None:
+    """And nothing is called; twice does no harm."""
+    called: list[str] = []
+    back = current_loop().later(0.0, lambda: called.append("now"))
+    back()
+    back()
+    await settle()
+    assert called == []

@@ -76,9 +76,11 @@ class TrioLoop:
     def call(self, func: Callable[[], object]) -> None:
         self._token.run_sync_soon(func)
 
-    def later(self, seconds: float, func: Callable[[], object]) -> None:
+    def later(self, seconds: float, func: Callable[[], object]) -> Callable[[], object]:
         # Not by a task or a timer: the program's clock may jump to it.
-        trio.lowlevel.add_instrument(_Later(now() + seconds, func))
+        later = _Later(now() + seconds, func)
+        trio.lowlevel.add_instrument(later)
+        return later.leave
 
     def has_swallowed(self) -> bool:
         # Not by trio.current_effective_deadline(): among 600 groups it recurses too deep.
@@ -146,8 +148,13 @@ class _Later(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """The turn is over; trio calls this."""
         if now() >= self._at:
-            trio.lowlevel.remove_instrument(self)
+            self.leave()
             self._func()
+
+    def leave(self) -> None:
+        """Look at no more turns."""
+        with suppress(KeyError, RuntimeError):  # it did already, or the run is over
+            trio.lowlevel.remove_instrument(self)
 
 
 class _Watching(trio.abc.Instrument):

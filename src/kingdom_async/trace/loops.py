@@ -77,8 +77,10 @@ class Loop(Protocol):
             RuntimeError: If the loop has ended.
         """
 
-    def later(self, seconds: float, func: Callable[[], object]) -> None:
+    def later(self, seconds: float, func: Callable[[], object]) -> Callable[[], object]:
         """Have a busy loop call *func* in so many seconds; from its own thread.
+
+        Returns what takes that back, in that thread too.
 
         Raises:
             RuntimeError: If the loop has ended.
@@ -168,8 +170,8 @@ class AsyncioLoop:
     def call(self, func: Callable[[], object]) -> None:
         self.native.call_soon_threadsafe(func)
 
-    def later(self, seconds: float, func: Callable[[], object]) -> None:
-        self.native.call_later(seconds, func, context=Context())
+    def later(self, seconds: float, func: Callable[[], object]) -> Callable[[], object]:
+        return self.native.call_later(seconds, func, context=Context()).cancel
 
     def has_swallowed(self) -> bool:
         return _is_cancelling()

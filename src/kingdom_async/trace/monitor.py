@@ -40,6 +40,10 @@ _LATE, _PAUSES, _AFTER = 0.01, (5e-5, 1e-4, 2e-4, 4e-4, 8e-4), 0.002
 _AT_WORK, _NEEDLESS = 0.1, 8
 
 
+#: The pause of a loop that makes none.
+_NEVER: tuple[float, Callable[[], object]] = (0.0, int)
+
+
 class Monitor:
     """Calls each job when it is due."""
 
@@ -49,8 +53,8 @@ class Monitor:
         self._jobs: dict[Job, tuple[float, Loop]] = {}
         #: When the thread wants the interpreter: 0.0 while it is at work.
         self._wants_in: float = inf
-        #: By the run of a loop that pauses for it: when it does so next.
-        self._pauses: dict[int, float] = {}
+        #: By the run of a loop that pauses for it: when it does so next, what takes that back.
+        self._pauses: dict[int, tuple[float, Callable[[], object]]] = {}
         self._thread: Thread | None = None
         self._at_work: Job | None = None
 
@@ -75,11 +79,15 @@ class Monitor:
     def _remove(self, job: Job) -> None:
         until = monotonic() + _PATIENCE
         with self._changed:
-            self._jobs.pop(job, None)
+            _, loop = self._jobs.pop(job, (0.0, None))
+            runs = {each.run for _, each in self._jobs.values()}
+            self._changed.notify_all()
+        if loop is not None and loop.run not in runs:
+            self._leave_alone(loop)
+        with self._changed:
             thread = self._thread
             if thread is None or thread is current_thread():
                 return
-            self._changed.notify_all()
 
             def is_over() -> bool:
                 is_left = self._thread is thread and not self._jobs
@@ -97,9 +105,6 @@ class Monitor:
                 job = self._next()
                 if job is None:
                     self._thread = None
-                    for run, at in [*self._pauses.items()]:
-                        if at < now():  # it has ended
-                            self._pauses.pop(run, None)
                     self._changed.notify_all()
                     return
                 self._at_work = job
@@ -145,7 +150,7 @@ class Monitor:
     @guarded
     def _let_in_from_now_on(self, loop: Loop, needless: int = 0) -> None:
         """In the loop's own thread; nothing if it does so already."""
-        at = self._pauses.get(loop.run, 0.0)
+        at, _ = self._pauses.get(loop.run, _NEVER)
         if at < now() - _AT_WORK:  # that was another loop, which has ended
             self._let_in(loop, needless)
 
@@ -158,9 +163,17 @@ class Monitor:
             self._pauses.pop(loop.run, None)
             return
         wait = wait + _AFTER if wait > 0 else _AT_WORK
-        self._pauses[loop.run] = now() + wait
         with suppress(RuntimeError):  # the loop ends
-            loop.later(wait, partial(self._let_in, loop, needless))
+            back = loop.later(wait, partial(self._let_in, loop, needless))
+            self._pauses[loop.run] = now() + wait, back
+
+    def _leave_alone(self, loop: Loop) -> None:
+        _, back = self._pauses.pop(loop.run, _NEVER)
+        if loop.thread == get_ident():
+            guarded(back)()
+        else:
+            with suppress(RuntimeError):  # it has ended
+                loop.call(guarded(back))
 
     @guarded
     def pause(self) -> bool:
