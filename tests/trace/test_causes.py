@@ -405,6 +405,41 @@ def test_a_timer_is_no_deadline(backend: str) -> None:
     assert all("failed: ValueError" in str(cause) for cause in causes)
 
 
+async def cleans_up(until: anyio.Event) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await until.wait()
+
+
+@pytest.mark.parametrize("what", ["handle", "scope of the group", "outer scope"])
+@pytest.mark.parametrize("backend", chosen(REAL))
+def test_a_deadline_that_passes_later_has_not_done_it(backend: str, what: str) -> None:
+    """Nor during the cleanup of whom somebody else has cancelled."""
+
+    async def main() -> None:
+        with ka.move_on_after(9) as timed, anyio.CancelScope() as outer:
+            async with ka.TaskGroup() as group:
+                may_end = anyio.Event()
+                child = group.create_task(cleans_up(may_end), name="victim")
+                await settle()
+                named = {"handle": child, "outer scope": outer}
+                named.get(what, group.cancel_scope).cancel()
+                with anyio.CancelScope(shield=True):
+                    await settle()
+                    timed.deadline = anyio.current_time()
+                    await settle()
+                may_end.set()
+
+    main.__qualname__ = "main"
+    with trace.recording() as recording:
+        ka.run(main, backend=backend)
+    (found,) = (task.cancelled_by for task in recording.tasks if task.name == "victim")
+    assert found is not None
+    assert found.startswith("task '")
+
+
 def test_every_row_has_a_program() -> None:
     """Nothing stands in the table that is not tested."""
     assert set(TABLE) == {(program.__doc__ or "").strip() for program in PROGRAMS}

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import pytest
 
+from kingdom_async import trace
+from kingdom_async.testing import Deadlock, run_virtual
 from kingdom_async.trace.control import way_in
 from kingdom_async.trace.here import current_loop
 from kingdom_async.trace.monitor import Monitor
+from support.backends import chosen
 from support.turns import settle
 
 if TYPE_CHECKING:
@@ -204,9 +208,31 @@ def test_a_loop_may_have_the_number_of_one_that_has_ended(
 ) -> None:
     """It pauses as well."""
     ask(monitor, loop)
+    (first,) = loop.asked
     monkeypatch.setattr(MONITOR, "now", lambda: 20.0)
     ask(monitor, loop)
-    assert len(loop.asked) == 2
+    assert len(loop.asked) == 1
+    assert loop.asked != [first]
+
+
+def test_a_loop_pauses_for_the_job_that_is_due_first(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """Also where it was to pause much later, for another one."""
+    monitor._wants_in = 70.0
+    ask(monitor, loop)
+    monitor._wants_in = 13.0
+    ask(monitor, loop)
+    assert [seconds for seconds, _ in loop.asked] == [pytest.approx(3.002)]
+
+
+def test_an_idle_loop_is_not_woken_to_pause(
+    monitor: Monitor, loop: FakeLoop, pauses: list[float]
+) -> None:
+    """Who came late did so for another reason."""
+    loop.is_idle = lambda: True  # type: ignore[method-assign]
+    ask(monitor, loop)
+    assert loop.asked == []
 
 
 async def test_a_pause_is_taken_back_with_the_last_job(anyio_backend: Any) -> None:
@@ -223,6 +249,25 @@ async def test_a_pause_is_taken_back_with_the_last_job(anyio_backend: Any) -> No
     assert taken_back == ["this one"]
     assert monitor._pauses == {}
     ends[2]()
+
+
+@pytest.mark.parametrize("backend", chosen(("asyncio", "trio")))
+def test_a_clock_of_the_program_does_not_jump_to_a_pause(backend: str) -> None:
+    """A deadlock in virtual time is found when it begins."""
+    began: list[float] = []
+    found: list[float] = []
+
+    async def main() -> None:
+        began.append(anyio.current_time())
+        with trace.recording():
+            try:
+                await anyio.sleep_forever()
+            finally:
+                found.append(anyio.current_time())
+
+    with pytest.raises(Deadlock):
+        run_virtual(main, backend=backend)
+    assert found == began
 
 
 async def test_what_is_to_come_later_is_taken_back(anyio_backend: Any) -> None:

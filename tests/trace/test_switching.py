@@ -14,7 +14,7 @@ import tracemalloc
 from asyncio.events import Handle
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -22,9 +22,13 @@ import pytest
 import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace.hub import hub
+from kingdom_async.trace.monitor import Job, monitor
 from support.backends import REAL, chosen
 from support.traces import ORIGINAL, left_by_tracing
 from support.turns import settle
+
+if TYPE_CHECKING:
+    from kingdom_async.trace.loops import Loop
 
 Level = Literal["life", "steps"]
 levels = pytest.mark.parametrize("level", ["life", "steps"])
@@ -302,6 +306,25 @@ def test_arguments_that_are_wrong(arguments: dict[str, Any], sentence: str) -> N
     assert str(from_start.value) == str(from_block.value) == sentence
     trace.start()
     trace.stop()
+
+
+async def test_a_recording_that_is_stopped_while_it_begins_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread does that, between two of its hooks."""
+    add, recording = monitor.add, trace.Recording("steps")
+    stops: list[None] = []
+
+    def stopping(job: Job, loop: Loop, after: float = 0.0) -> Callable[[], None]:
+        if not stops:
+            stops.append(hub.end(recording))
+        return add(job, loop, after)
+
+    monkeypatch.setattr(monitor, "add", stopping)
+    hub.begin(recording)
+    assert stops
+    assert not monitor._jobs
+    assert not left_by_tracing()
 
 
 # --- many times ------------------------------------------------------------------------------

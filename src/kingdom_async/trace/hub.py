@@ -104,6 +104,11 @@ class Hub(Blocks):
             from .raw.asyncio_steps import watch as watch_asyncio
 
             ends.append(watch_asyncio(recorder, loop))
+        with self._changing:
+            is_over = self._ends.get(recording) is not ends
+        if is_over:  # another thread has stopped it, and did not see all of these
+            for end in ends:
+                guarded(end)()
 
     def _drop(self, recorder: Recorder) -> None:
         with self._changing:

@@ -80,7 +80,8 @@ class Loop(Protocol):
     def later(self, seconds: float, func: Callable[[], object]) -> Callable[[], object]:
         """Have a busy loop call *func* in so many seconds; from its own thread.
 
-        Returns what takes that back, in that thread too.
+        Never where that would move a clock of the program's own. Returns what takes it back, in
+        that thread too.
 
         Raises:
             RuntimeError: If the loop has ended.
@@ -171,6 +172,8 @@ class AsyncioLoop:
         self.native.call_soon_threadsafe(func)
 
     def later(self, seconds: float, func: Callable[[], object]) -> Callable[[], object]:
+        if self.backend == "asyncio" and not _has_real_time(self.native):
+            return int  # its clock would jump to that
         return self.native.call_later(seconds, func, context=Context()).cancel
 
     def has_swallowed(self) -> bool:
@@ -216,6 +219,11 @@ class AsyncioLoop:
 
     def is_idle(self) -> bool:
         return False  # nothing in asyncio waits for the loop to be idle: a ping is no harm
+
+
+def _has_real_time(loop: asyncio.AbstractEventLoop) -> bool:
+    """False for a loop with a clock of its own, such as that of virtual time."""
+    return getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
 
 
 def _is_guest_here() -> bool:

@@ -70,10 +70,14 @@ class Monitor:
                 self._thread = Thread(target=self._run, name="kingdom_async.trace", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        self.pause()
-        if loop.thread == get_ident():
-            # On trio, where what comes later looks at each turn, no more than twice in vain.
-            self._let_in_from_now_on(loop, _NEEDLESS - 2 if loop.backend == "trio" else 0)
+        try:
+            self.pause()
+            if loop.thread == get_ident():
+                # On trio, where what comes later looks at each turn, twice in vain at most.
+                self._let_in_from_now_on(loop, _NEEDLESS - 2 if loop.backend == "trio" else 0)
+        except BaseException:  # Ctrl-C
+            self._remove(job)
+            raise
         return lambda: self._remove(job)
 
     def _remove(self, job: Job) -> None:
@@ -144,14 +148,17 @@ class Monitor:
 
     def _ask(self, loop: Loop) -> None:
         """The loop kept this thread waiting: it is to pause now, and when the thread is due."""
-        with suppress(RuntimeError):  # it has ended
-            loop.call(partial(self._let_in_from_now_on, loop))
+        if not loop.is_idle():  # else it kept nobody waiting, and is not to be woken
+            with suppress(RuntimeError):  # it has ended
+                loop.call(partial(self._let_in_from_now_on, loop))
 
     @guarded
     def _let_in_from_now_on(self, loop: Loop, needless: int = 0) -> None:
-        """In the loop's own thread; nothing if it does so already."""
-        at, _ = self._pauses.get(loop.run, _NEVER)
-        if at < now() - _AT_WORK:  # that was another loop, which has ended
+        """In the loop's own thread; nothing if it does so already, and soon enough."""
+        at, back = self._pauses.get(loop.run, _NEVER)
+        due = max(now(), self._wants_in)
+        if at < now() - _AT_WORK or at > due + _AT_WORK:  # it was another loop's; or too late
+            guarded(back)()
             self._let_in(loop, needless)
 
     @guarded
@@ -171,7 +178,7 @@ class Monitor:
         _, back = self._pauses.pop(loop.run, _NEVER)
         if loop.thread == get_ident():
             guarded(back)()
-        else:
+        elif back is not int and not loop.is_idle():
             with suppress(RuntimeError):  # it has ended
                 loop.call(guarded(back))
 

@@ -29,9 +29,6 @@ _SHORTEST, OVERSLEPT = 0.01, 0.1
 #: own doing: where the system tells how long this thread stood in line for a processor, and
 #: where it does not.
 _SHARE, _SHARE_BLIND = 0.05, 0.5
-#: Seconds between two looks at how long it stood in line: reading a file lets go of the
-#: interpreter, which a busy loop hardly gives back.
-_READ_EVERY = 1.0
 #: How many lines of the stack are told, from the inside.
 _LINES = 30
 _HAS_HELD = re.compile(r"\bhas held the loop for \S+ s\b")
@@ -83,10 +80,8 @@ class Watchdog:
         self._noted: list[tuple[Store, Lint]] = []
         self._due = inf
         self._cpu = process_time()
-        #: How long this thread has stood in line for a processor, None until it is known; and
-        #: when that was read.
+        #: How long this thread has stood in line for a processor; None until it is known.
         self._line: float | None = None
-        self._line_read = -inf
 
     @property
     def is_for_all(self) -> bool:
@@ -129,11 +124,8 @@ class Watchdog:
 
     def _away(self, at: float) -> tuple[float, float]:
         """Seconds for which this thread could not run: C code ran, or the process did not."""
-        late, cpu = at - self._due, process_time()
+        late, cpu, line = at - self._due, process_time(), _time_in_line()
         used, self._cpu = cpu - self._cpu, cpu
-        if late < OVERSLEPT and at - self._line_read < _READ_EVERY:
-            return 0.0, 0.0
-        line, self._line_read = _time_in_line(), at
         waited = None if line is None or self._line is None else line - self._line
         self._line = line
         if late < OVERSLEPT:

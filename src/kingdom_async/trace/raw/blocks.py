@@ -17,7 +17,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from ..._failures import without
 from ..guard import guarded
 from ..stacks import line_of
-from .causes import Deadline, by_task
+from .causes import Deadline, by_task, passed
 from .places import caller
 from .rows import Block, Life
 
@@ -70,6 +70,10 @@ class Blocks(ABC):
         if without(get_cancelled_exc_class(), error) is not None:
             name = self._name_of(block.host) or "?"
             block.cause = f"task {name!r} failed: {type(error).__name__}"
+        elif not group.cancel_scope.cancel_called:
+            deadline = passed(block.deadlines)
+            if deadline is not None:
+                block.exit = id(group.cancel_scope), str(deadline)
 
     @guarded
     def closed(self, group: Group) -> None:

@@ -16,12 +16,16 @@ from ..stacks import line_of
 from .rows import LONGEST_NAME, Life
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anyio import CancelScope
 
+    from .rows import Block
     from .store import Store
 
 #: What asyncio's cancellation says where it came through a scope of anyio's.
 _THROUGH_SCOPE = "Cancelled via cancel scope "
+_SCOPE = re.compile(_THROUGH_SCOPE + "([0-9a-f]+)")
 _BY_TASK = re.compile(r" by <[^>]*?name='((?:[^'\\]|\\.)*)'", re.DOTALL)
 _REASON = re.compile(r"; reason: (.*)\Z", re.DOTALL)
 _TRIO_TASK = re.compile(r"<Task '?(.*?)'? at 0x[0-9a-f]+>")
@@ -73,9 +77,11 @@ def cause_of(error: BaseException, life: Life, store: Store) -> str:
     """A sentence for the cancellation that ended a task."""
     said = _Said(error)
     found = _around(life, store, said)
-    if found is None and (said.may_be_timer or said.may_be_exit):
-        said.may_be_group = said.may_be_deadline = True
+    if found is None and said.may_be_timer:
+        said.may_be_group = True
         found = _around(life, store, said)
+    if found is None and said.scope is not None:
+        found = _exit(life, store, said.scope)
     return found or said.sentence
 
 
@@ -86,21 +92,38 @@ def around(life: Life, store: Store) -> str | None:
 
 def _around(life: Life, store: Store, said: _Said | _Unsaid) -> str | None:
     """The first cause among the groups and deadlines around the task."""
-    seen = 0
-    while life.block is not None and seen < 100:
-        seen += 1
-        block = life.block
+    for block in _blocks(life, store):
         if block.cause is not None and said.may_be_group:
             return block.cause
-        if said.may_be_deadline:
-            for deadline in reversed(block.deadlines):
-                if deadline.scope.cancel_called:
-                    return str(deadline)
+        found = passed(block.deadlines) if said.may_be_deadline else None
+        if found is not None:
+            return str(found)
+    return None
+
+
+def passed(deadlines: tuple[Deadline, ...]) -> Deadline | None:
+    """The innermost of these that has cancelled its block."""
+    return next((each for each in reversed(deadlines) if each.scope.cancel_called), None)
+
+
+def _exit(life: Life, store: Store, scope: int) -> str | None:
+    """What ended the host of the group that ended the task: its scope has that ``id``."""
+    for block in _blocks(life, store):
+        if block.exit is not None and block.exit[0] == scope:
+            return block.exit[1]
+    return None
+
+
+def _blocks(life: Life, store: Store) -> Iterator[Block]:
+    """The groups around a task, from the inside out."""
+    for _ in range(100):
+        if life.block is None:
+            return
+        yield life.block
         above = store.live.get(life.parent) if life.parent is not None else None
         if above is None:
-            return None
+            return
         life = Life(*above)
-    return None
 
 
 class _Unsaid:
@@ -116,8 +139,9 @@ class _Said:
         self.may_be_group = self.may_be_deadline = True
         #: True where "deadline" may be the timer of a sleep that would have ended right then.
         self.may_be_timer = False
-        #: True where it may have been the exit of a group whose host was cancelled.
-        self.may_be_exit = False
+        #: The ``id`` of the scope that a task cancelled without a word: perhaps that of its
+        #: group, which it left because it was cancelled itself.
+        self.scope: int | None = None
         if isinstance(error, asyncio.CancelledError):
             self.sentence = self._of_asyncio(error)
         else:
@@ -135,7 +159,8 @@ class _Said:
         if by is None:
             return "a cancel scope" if reason is None else f"a cancel scope: {_cut(reason[1])}"
         self.may_be_deadline = False
-        self.may_be_exit = reason is None
+        if reason is None and (scope := _SCOPE.match(text)) is not None:
+            self.scope = int(scope[1], 16)
         return by_task(by[1], None if reason is None else reason[1])
 
     def _of_trio(self, error: Any) -> str:

@@ -26,6 +26,7 @@ class Block:
         "cause",
         "code",
         "deadlines",
+        "exit",
         "group",
         "host",
         "instruction",
@@ -54,6 +55,8 @@ class Block:
         self.deadlines: tuple[Any, ...] = deadlines
         #: Why its tasks are cancelled, once they are.
         self.cause: str | None = None
+        #: Where its host left it because of a deadline: the ``id`` of its scope, and which one.
+        self.exit: tuple[int, str] | None = None
         #: How many of its tasks have not begun.
         self.unbegun: int = 0
         #: The group itself, weakly.
