@@ -86,6 +86,7 @@ class Loop(Protocol):
         Raises:
             RuntimeError: If the loop has ended.
         """
+        ...
 
     #: False where only a task itself can tell when it holds the loop.
     can_see_steps: bool
