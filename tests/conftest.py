@@ -37,14 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.anyio)
 
 
-#: "1" leaves out the slow tests, "core" those of tracing and of the testing tools as well.
+#: "1" leaves out the slow tests, "core" those of tracing and of the testing tools as well, and
+#: "tools" those of the core.
 _QUICK = os.environ.get("KINGDOM_TEST_QUICK", "")
 
 
 def _is_left_out(item: pytest.Item) -> bool:
-    if _QUICK == "core" and item.path.parent.name in ("trace", "testing"):
+    is_of_tools = item.path.parent.name in ("trace", "testing")
+    if (_QUICK == "core" and is_of_tools) or (_QUICK == "tools" and not is_of_tools):
         return True
-    return _QUICK in ("1", "core") and item.get_closest_marker("slow") is not None
+    return _QUICK in ("1", "core", "tools") and item.get_closest_marker("slow") is not None
 
 
 @pytest.fixture(scope="module", autouse=True)
