@@ -45,7 +45,7 @@ async def assert_finds(load: Awaitable[str], finding: str) -> None:
 @pytest.mark.parametrize("make", [ka.TaskGroup, first], ids=["group", "first"])
 async def test_many_tasks_all_end(make: groups.Group, failing: bool) -> None:
     """All begin, all end, none outlives the group, and one failure comes out once."""
-    await groups.tasks(5_000, make, failing)
+    await groups.tasks(2_000, make, failing)
 
 
 async def test_a_task_costs_the_memory_that_anyio_takes() -> None:

@@ -130,7 +130,8 @@ def _check(stage: str, modules: list[str], copies: list[Copy], choice: Choice) -
         jobs = [((lambda _: trial), done)]
     run_all(copies, jobs)
     if failures:
-        raise SystemExit("without a mutant: " + "; ".join(failures))
+        logs = "\n".join(copy.log() for copy in copies)
+        raise SystemExit(f"{logs}\nwithout a mutant: " + "; ".join(failures))
 
 
 def _unchanged(module: str, lines: range = range(1, 9999)) -> Mutant:

@@ -121,6 +121,11 @@ class Copy:
             return Result("timed out", self._first_line("running.txt"), seconds)
         return None
 
+    def log(self) -> str:
+        """What the trial printed last."""
+        path = self.path / "log.txt"
+        return "\n".join(path.read_text().splitlines()[-80:]) if path.exists() else ""
+
     def _hangs(self) -> bool:
         """True if the test that runs now has taken far longer than it ever does."""
         now, running = time.monotonic(), self._first_line("running.txt")

@@ -146,7 +146,7 @@ def kept_token(mended: bool) -> Scene:
             raise
         limiter.release_on_behalf_of(job)
 
-    return _scene(body)
+    return _scene(body, grace=0.2)
 
 
 LIMITER = ka.Limiter(2, name="jobs")
@@ -165,7 +165,7 @@ def kept_token_of_a_limiter_per_run(mended: bool) -> Scene:
             raise
         LIMITER.release()
 
-    return _scene(body, watch=[LIMITER])
+    return _scene(body, watch=[LIMITER], grace=0.2)
 
 
 def unshielded_cleanup(mended: bool) -> Scene:

@@ -332,6 +332,7 @@ def test_the_error_of_check_is_the_failure(backend: str) -> None:
     report = cancel_everywhere(three_turns, backend=backend, check=check)
     assert [failure.error for failure in report.failures] == [error] * 4
     assert [failure.step for failure in report.failures] == [None, 1, 2, 3]
+    assert ": 3 of 3 points, 3 failed, and the undisturbed run (" in str(report)
 
 
 @every_backend
@@ -344,6 +345,7 @@ def test_what_the_body_raises_by_itself(backend: str) -> None:
 
     report = cancel_everywhere(body, backend=backend)
     assert [failure.step for failure in report.failures] == [None]
+    assert ": 1 of 1 points, the undisturbed run failed (1 cancelled)" in str(report)
     assert "undisturbed: LookupError: nothing there" in str(report)
     cancel_everywhere(body, backend=backend, raises=LookupError).raise_if_failed()
 

@@ -214,7 +214,7 @@ class _Runs:
         backend = f", backend={self._settings.backend!r}"
         only = "" if step is None else f", only={step}"
         replay = f"{_CALL}({body}{backend}{self._options.text(like)}{only})"
-        failure = Failure(replay, error, step=step, seed=self._plan.seed, place=place)
+        failure = Failure(replay, error, step, self._plan.seed, place, step is None)
         self.report.failures.append(failure)
         for one in chain_of(error):  # their frames would keep what the runs had made
             traceback.clear_frames(one.__traceback__)

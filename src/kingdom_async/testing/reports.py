@@ -56,6 +56,8 @@ class Failure:
     #: Where the task was that had taken the step: ``"pool.py:17 in take"``. Where no line of
     #: the program's own was running, as in a worker of `amap`: ``"task 'amap(load)'"``.
     place: str = ""
+    #: True for a run in which nothing was done to the body, such as the one that counts.
+    is_undisturbed: bool = False
 
     def __str__(self) -> str:
         where = [] if self.step is None else [f"step {self.step}"]
@@ -129,9 +131,7 @@ class Report:
     def __str__(self) -> str:
         head = f"{self.call} on {self.backend}: {self.injected} of {self.points} points"
         ended = ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
-        count = len({failure.replay for failure in self.failures})  # several of one run are one
-        failed = "none failed" if not count else f"{count} failed"
-        lines = [f"{head}, {failed}" + (f" ({ended})" if ended else "")]
+        lines = [f"{head}, {self._failed()}" + (f" ({ended})" if ended else "")]
         lines += self.remarks
         kinds: dict[tuple[str, str], list[Failure]] = {}
         for failure in self.failures:
@@ -143,3 +143,12 @@ class Report:
         if (more := sum(map(len, [*kinds.values()][_PRINTED:]))) > 0:
             lines.append(f"… and {more} more, in report.failures")
         return "\n".join(lines)
+
+    def _failed(self) -> str:
+        """How many runs failed; several failures of one run are one."""
+        undisturbed = {failure.replay for failure in self.failures if failure.is_undisturbed}
+        count = len({failure.replay for failure in self.failures} - undisturbed)
+        if not undisturbed:
+            return f"{count or 'none'} failed"
+        both = f"{count} failed, and the undisturbed run"
+        return both if count else "the undisturbed run failed"

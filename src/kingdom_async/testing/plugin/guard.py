@@ -231,7 +231,6 @@ class Guard:
             phase.said = phase.describe(self._watched)
         except Exception as error:  # it is about the test, not about us
             phase.said = f"{phase.what} has not ended after {phase.seconds:g} s ({error!r})"
-        print(phase.said, file=sys.stderr, flush=True)
         loop, cancel = phase.loop, phase.cancel
         if loop is not None and cancel is not None:
             for means in (cancel, open_all_shields):
