@@ -23,7 +23,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     },
     {  # one primitive each
         "_scopes": set(),
-        "_shielded": set(),
+        "_shielded": {"_scopes"},
         "_members": set(),
         "_groups": {"_members"},
         "_limits": set(),

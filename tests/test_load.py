@@ -52,12 +52,16 @@ async def test_a_task_costs_the_memory_that_anyio_takes() -> None:
     """The group's own part is one place in a list."""
 
     async def each(make: groups.Group) -> float:
-        figures = await groups.tasks(1_000, make, False)
+        figures = await groups.tasks(500, make, False)
         return float(figures.split("; ")[1].split()[0])
 
-    theirs = await each(anyio.create_task_group)
-    assert await each(ka.TaskGroup) < theirs + 100
-    assert await each(first) < theirs + 100
+    async def least(make: groups.Group) -> float:
+        # Threads of others, such as an executor's of an earlier test, are counted as well.
+        return min([await each(make) for _ in range(3)])
+
+    theirs = await least(anyio.create_task_group)
+    assert await least(ka.TaskGroup) < theirs + 100
+    assert await least(first) < theirs + 100
 
 
 async def test_a_group_that_loses_its_failure_is_found() -> None:

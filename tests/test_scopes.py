@@ -350,14 +350,22 @@ async def test_text_in_the_place_of_shield_gets_a_sentence(call: str) -> None:
         getattr(ka, call)(5, "loading")
 
 
-@pytest.mark.parametrize("call", ["fail_after", "fail_at", "move_on_after", "move_on_at"])
-async def test_a_time_that_is_no_number_gets_a_sentence(call: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "example"),
+    [
+        ("fail_after", "5"),
+        ("fail_at", "current_time() + 5"),
+        ("move_on_after", "5"),
+        ("move_on_at", "current_time() + 5"),
+    ],
+)
+async def test_a_time_that_is_no_number_gets_a_sentence(call: str, example: str) -> None:
     """The message says what is taken."""
     with pytest.raises(
         TypeError,
         match=re.escape(
             f"{call}() takes seconds as a number, or None for no limit, not '5'; "
-            f"write {call}(5)"
+            f"write {call}({example})"
         )
         + "$",
     ):
@@ -449,6 +457,10 @@ async def test_with_timeout_of_no_coroutine_gets_a_sentence() -> None:
         + "$",
     ):
         await ka.with_timeout(2, 3, default=None)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=re.escape("write with_timeout(2, fetch(url), default=None)") + "$"
+    ):
+        await ka.with_timeout("2", anyio.sleep(1), default=None)  # type: ignore[arg-type]
 
 
 # --- shielded ------------------------------------------------------------------------------
@@ -492,6 +504,15 @@ async def test_what_the_grace_cuts_off_is_an_error() -> None:
         with ka.shielded(5):
             await anyio.sleep_forever()
     assert (caught.value.seconds, caught.value.elapsed) == (5, pytest.approx(5))
+
+
+@virtual_time
+async def test_a_grace_that_was_moved_is_told_as_it_came_to_be() -> None:
+    """The scope's deadline may be moved, as that of fail_after()."""
+    with pytest.raises(ka.DeadlineExceeded) as caught, ka.shielded(5) as scope:
+        scope.deadline += 3
+        await anyio.sleep_forever()
+    assert (caught.value.seconds, caught.value.elapsed) == (8, 8)
 
 
 @virtual_time
@@ -761,7 +782,9 @@ async def test_a_negative_grace_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [ka.fail_after, ka.fail_at, ka.move_on_after, ka.shielded], ids=lambda f: f.__name__
+    "call",
+    [ka.fail_after, ka.fail_at, ka.move_on_after, ka.move_on_at, ka.shielded],
+    ids=lambda f: f.__name__,
 )
 async def test_async_with_gets_a_sentence(call: Any) -> None:
     """On every Python: 3.10 would say no more than AttributeError."""

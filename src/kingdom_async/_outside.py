@@ -35,7 +35,7 @@ class ExecutorCalls:
 
     def count(self, run: object) -> int:
         """How many are out, of that run."""
-        awaited = sum(each is run for each in self._awaited.values())
+        awaited = sum(each is run for each in [*self._awaited.values()])  # threads change it
         # What has ended wakes its loop, before this is told.
         left = [*self._abandoned.items()]
         return awaited + sum(each is run and not future.done() for future, each in left)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-def _seconds(call: str, value: float | None) -> float:
+def _seconds(call: str, value: float | None, example: str) -> float:
     """*value* as a number of seconds; None is no limit."""
     if value is None:
         return math.inf
@@ -37,8 +37,12 @@ def _seconds(call: str, value: float | None) -> float:
     except TypeError:
         raise TypeError(
             f"{call}() takes seconds as a number, or None for no limit, "
-            f"not {shown(value)}; write {call}(5)"
+            f"not {shown(value)}; write {call}({example})"
         ) from None
+
+
+#: A point in time, as it is written.
+_LATER = "current_time() + 5"
 
 
 def _refuse_text_as_shield(call: str, shield: object) -> None:
@@ -91,7 +95,7 @@ class _FailScope(PlainWith, AbstractContextManager[CancelScope]):
         scope = self._scope
         assert scope is not None  # it was entered
         if (observer := _observe.observer) is not None:
-            _tell_left(observer, scope)
+            tell_left(observer, scope)
         caught = scope.__exit__(exc_type, exc, traceback)
         if scope.cancelled_caught and scope.deadline != math.inf:
             now = self._backend.current_time()
@@ -102,7 +106,8 @@ class _FailScope(PlainWith, AbstractContextManager[CancelScope]):
         return caught
 
 
-def _tell_left(observer: _observe.Observer, scope: CancelScope) -> None:
+def tell_left(observer: _observe.Observer, scope: CancelScope) -> None:
+    """Tell who watches that a block with a deadline is left, and how late."""
     late = current_time() - scope.deadline if scope.cancel_called else -math.inf
     observer.deadline_left(scope, late)
 
@@ -134,7 +139,7 @@ def fail_after(
         ...     await load()
     """
     _refuse_text_as_shield("fail_after", shield)
-    return _FailScope(_seconds("fail_after", delay), delay=True, shield=shield, reason=reason)
+    return _FailScope(_seconds("fail_after", delay, "5"), delay=True, shield=shield, reason=reason)
 
 
 def fail_at(
@@ -154,7 +159,8 @@ def fail_at(
         DeadlineExceeded: From the end of the block.
     """
     _refuse_text_as_shield("fail_at", shield)
-    return _FailScope(_seconds("fail_at", deadline), delay=False, shield=shield, reason=reason)
+    limit = _seconds("fail_at", deadline, _LATER)
+    return _FailScope(limit, delay=False, shield=shield, reason=reason)
 
 
 @cache
@@ -188,7 +194,7 @@ def _delayed(backend: type[AsyncBackend]) -> Any:
             traceback: TracebackType | None,
         ) -> Any:
             if (observer := _observe.observer) is not None:
-                _tell_left(observer, self)
+                tell_left(observer, self)
             return leave(self, exc_type, exc, traceback)
 
         @property
@@ -225,26 +231,32 @@ def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
         ...     await warm_the_cache()
     """
     _refuse_text_as_shield("move_on_after", shield)
-    backend = backend_class()
-    scope: Any = _delayed(backend)(shield=shield)
-    scope._delay = _seconds("move_on_after", delay)
-    scope._now = backend.current_time
-    made: CancelScope = scope
-    return made
+    return _move_on(math.inf, _seconds("move_on_after", delay, "5"), shield)
 
 
 def move_on_at(deadline: float | None, shield: bool = False) -> CancelScope:
     """Leave the block at *deadline* and go on behind it.
 
+    As `move_on_after`, with a point in time on the loop's clock in place of a delay.
+
     Args:
-        deadline: A value of ``current_time()``; None for no limit.
+        deadline: A value of ``current_time()``, in seconds; None for no limit.
         shield: True to keep cancellation from outside out of the block.
 
     Returns:
         The scope to enter; ``scope.cancelled_caught`` tells afterwards whether time ran out.
     """
     _refuse_text_as_shield("move_on_at", shield)
-    return CancelScope(deadline=_seconds("move_on_at", deadline), shield=shield)
+    return _move_on(_seconds("move_on_at", deadline, _LATER), math.inf, shield)
+
+
+def _move_on(deadline: float, delay: float, shield: bool) -> CancelScope:
+    backend = backend_class()
+    scope: Any = _delayed(backend)(deadline=deadline, shield=shield)
+    scope._delay = delay
+    scope._now = backend.current_time
+    made: CancelScope = scope
+    return made
 
 
 @returns_coroutine
@@ -279,7 +291,7 @@ async def _with_timeout(
             "write with_timeout(2, fetch(url), default=None)"
         )
     try:
-        with move_on_after(_seconds("with_timeout", seconds)):
+        with move_on_after(_seconds("with_timeout", seconds, "2, fetch(url), default=None")):
             return await coro
         return default
     finally:

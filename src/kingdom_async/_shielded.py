@@ -18,14 +18,16 @@ from ._arguments import PlainWith, shown
 from ._backend import backend_class
 from ._errors import DeadlineExceeded
 from ._failures import contexts_of, logger, without
+from ._scopes import tell_left
 
 
 class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
     """The block of `shielded`: a shield that gives way when the grace has passed."""
 
-    __slots__ = ("_cancelling", "_grace", "_scope")
+    __slots__ = ("_cancelling", "_entered", "_grace", "_scope")
 
     _cancelling: bool
+    _entered: float
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
@@ -38,9 +40,8 @@ class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
             )
         backend = backend_class()
         self._cancelling = _handles_cancellation(backend.cancelled_exception_class())
-        self._scope = backend.create_cancel_scope(
-            deadline=backend.current_time() + self._grace, shield=True
-        )
+        self._entered = now = backend.current_time()
+        self._scope = backend.create_cancel_scope(deadline=now + self._grace, shield=True)
         if (observer := _observe.observer) is not None:
             observer.deadline_set(self._scope, self._grace, None)
         return self._scope.__enter__()
@@ -54,13 +55,13 @@ class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
         scope = self._scope
         assert scope is not None  # it was entered
         if (observer := _observe.observer) is not None:
-            late = current_time() - scope.deadline if scope.cancel_called else -math.inf
-            observer.deadline_left(scope, late)
+            tell_left(observer, scope)
         caught = scope.__exit__(exc_type, exc, traceback)
         if not scope.cancelled_caught or (now := current_time()) < scope.deadline:
             return caught
-        elapsed = now - scope.deadline + self._grace
-        error = DeadlineExceeded("cleanup under shielded()", self._grace, elapsed)
+        is_as_given = scope.deadline == self._entered + self._grace
+        seconds = self._grace if is_as_given else scope.deadline - self._entered
+        error = DeadlineExceeded("cleanup under shielded()", seconds, now - self._entered)
         if not self._cancelling:
             raise error from exc
         logger.error("%s; the cancellation goes on", error, exc_info=exc)

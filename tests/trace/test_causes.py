@@ -65,19 +65,19 @@ async def fail_after_with_reason() -> None:
 
 
 async def fail_after() -> None:
-    """`fail_after(9)`, `move_on_after(9)`"""
+    """`fail_after(9)`, `move_on_after(9)`, `move_on_at(…)`"""
     with suppress(TimeoutError), ka.fail_after(9) as scope:
         await hold(scope)
 
 
 async def move_on_after() -> None:
-    """`fail_after(9)`, `move_on_after(9)`"""
+    """`fail_after(9)`, `move_on_after(9)`, `move_on_at(…)`"""
     with ka.move_on_after(9) as scope:
         await hold(scope)
 
 
 async def move_on_after_set_by_hand() -> None:
-    """`fail_after(9)`, `move_on_after(9)`"""
+    """`fail_after(9)`, `move_on_after(9)`, `move_on_at(…)`"""
     block = ka.move_on_after(None)
     block.deadline = anyio.current_time() + 9
     with block as scope:
@@ -97,6 +97,15 @@ async def passed_deadline() -> None:
         async with ka.TaskGroup() as group:
             group.start_soon(victim)
             await anyio.sleep_forever()
+
+
+async def deadline_by_hand() -> None:
+    """`scope.cancel("no need")` of a block with a deadline"""
+    with ka.move_on_after(9) as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(victim)
+            await settle()
+            scope.cancel("no need")
 
 
 async def outer_deadline() -> None:
@@ -120,21 +129,21 @@ async def inner_deadline() -> None:
 
 
 async def move_on_at() -> None:
-    """`move_on_at(…)`, anyio's and trio's own deadlines"""
+    """`fail_after(9)`, `move_on_after(9)`, `move_on_at(…)`"""
     with ka.move_on_at(anyio.current_time() + 9) as scope:
         await hold(scope)
 
 
 async def anyio_deadline() -> None:
-    """`move_on_at(…)`, anyio's and trio's own deadlines"""
+    """anyio's and trio's own deadlines"""
     with anyio.move_on_after(9) as scope:
         await hold(scope)
 
 
 async def trio_deadline() -> None:
-    """`move_on_at(…)`, anyio's and trio's own deadlines"""
+    """anyio's and trio's own deadlines"""
     if is_asyncio():
-        await move_on_at()
+        await anyio_deadline()
         return
     import trio
 
@@ -332,6 +341,7 @@ PROGRAMS: list[Callable[[], Awaitable[None]]] = [
     move_on_after_set_by_hand,
     fail_at,
     passed_deadline,
+    deadline_by_hand,
     outer_deadline,
     inner_deadline,
     move_on_at,

@@ -226,6 +226,24 @@ async def test_swallowed_cancellation() -> None:
 
 
 @needs_counts
+async def test_a_deadline_that_did_not_pass_is_not_said_to_have() -> None:
+    """Where the block's scope was cancelled by hand, that is what the lint says."""
+
+    async def deaf() -> None:
+        with suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep_forever()
+
+    with trace.recording("steps") as recording, ka.move_on_after(1e9) as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(deaf)
+            await settle()
+            scope.cancel("the user left")
+    (message,) = found(recording, "swallowed-cancellation")
+    assert ": the user left" in message
+    assert "deadline" not in message
+
+
+@needs_counts
 async def test_no_swallowed_cancellation() -> None:
     """A block that was cancelled and left, or a cancellation that went on, is none."""
 
@@ -476,6 +494,34 @@ async def test_cleanup_in_a_shield(look: Look, kind: str, host: bool) -> None:
     alive = found(recording, "cancelled-but-alive")
     assert len(alive) == (not ends)
     assert all("), in a shield without a deadline" in each for each in alive)
+
+
+async def test_a_sleep_is_no_end_of_a_shield(look: Look) -> None:
+    """Also on trio, where each has a scope with a deadline; and who cancelled is told right."""
+    inside: list[anyio.CancelScope] = []
+    outside: list[anyio.CancelScope] = []
+
+    async def polls() -> None:
+        with ka.fail_after(1e9, reason="never") as scope:
+            outside.append(scope)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True) as shield:
+                    inside.append(shield)
+                    await anyio.sleep(1e6)
+
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(polls)
+            await settle()
+            outside[0].cancel("by hand")
+            await settle()
+            look(0)
+            look(2)
+            inside[0].cancel()
+    (message,) = found(recording, "cancelled-but-alive")
+    assert ": by hand), in a shield without a deadline" in message
 
 
 async def test_cleanup_that_outlasts_its_shield(look: Look) -> None:

@@ -94,8 +94,9 @@ class Hub(Blocks):
             self._at_work[recording] = recorder
             self._ends[recording] = ends
         recorder.strangers.sweep()
-        ends.append(monitor.add(Sampler(recorder, self._deadlines), loop, after=EVERY))
-        ends.append(monitor.add(recording.lint_log.tick, loop, after=EVERY))
+        for job in (Sampler(recorder, self._deadlines), recording.lint_log.tick):
+            end = guarded(monitor.add)(job, loop, after=EVERY)  # there may be no more threads
+            ends += [] if end is None else [end]
         if loop.backend == "trio":
             from .instrument import watch as watch_trio
 

@@ -25,7 +25,7 @@ from .raw.edges import cut
 from .raw.rows import IDENT, SERIAL, Account
 from .recording import Recording
 from .records import now
-from .stacks import innermost
+from .stacks import innermost, links
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -120,6 +120,8 @@ class TrioLoop:
 
     def scopes(self, native: Task) -> Iterator[Any]:
         status: Any = getattr(native, "_cancel_status", None)
+        if status is not None and _sleeps(native):
+            status = status._parent  # a sleep has one of its own
         while status is not None:
             yield status._scope
             status = status._parent
@@ -189,8 +191,9 @@ class _Watching(trio.abc.Instrument):
                 accounts[ident] = Account(row[SERIAL])
 
         def task_exited(task: Task) -> None:
-            if id(task) in serials:  # else it was ours, and has said so
-                end(serials[id(task)], id(task), "unknown")
+            serial = serials.get(id(task))
+            if serial is not None:  # else it was ours, and has said so
+                end(serial, id(task), "unknown")
             if loop.cancelled:
                 loop.cancelled.pop(id(task), None)
 
@@ -384,6 +387,10 @@ def _described(task: Task) -> NativeTask:
     nursery = task.parent_nursery
     parent = 0 if nursery is None else id(nursery.parent_task)
     return NativeTask(id(task), task.name, task.coro, parent, _is_internal(task), task)
+
+
+def _sleeps(task: Task) -> bool:
+    return any(code is trio.sleep_until.__code__ for _, code in links(task.coro))
 
 
 def _is_internal(task: Task) -> bool:

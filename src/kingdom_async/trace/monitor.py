@@ -64,11 +64,12 @@ class Monitor:
         Returns what ends that, from any thread.
         """
         with self._changed:
+            if self._thread is None:
+                thread = Thread(target=self._run, name="kingdom_async.trace", daemon=True)
+                thread.start()  # where the system has no more, the next job tries again
+                self._thread = thread
             self._jobs[job] = now() + after, loop
             self._wants_in = 0.0  # to see that there is one job more
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="kingdom_async.trace", daemon=True)
-                self._thread.start()
             self._changed.notify_all()
         try:
             self.pause()

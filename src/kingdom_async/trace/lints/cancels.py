@@ -54,7 +54,7 @@ class Cancels:
         for _ in range(_DEPTH):
             for deadline in reversed(around):
                 if self._is_called(deadline.scope):
-                    return str(deadline)
+                    return deadline.cause
                 if getattr(deadline.scope, "shield", False):
                     return None
             block = life.block

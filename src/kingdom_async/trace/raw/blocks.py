@@ -17,7 +17,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from ..._failures import without
 from ..guard import guarded
 from ..stacks import line_of
-from .causes import Deadline, by_task, passed
+from .causes import Deadline, by_task, called
 from .places import caller
 from .rows import Block, Life
 
@@ -71,9 +71,9 @@ class Blocks(ABC):
             name = self._name_of(block.host) or "?"
             block.cause = f"task {name!r} failed: {type(error).__name__}"
         elif not group.cancel_scope.cancel_called:
-            deadline = passed(block.deadlines)
+            deadline = called(block.deadlines)
             if deadline is not None:
-                block.exit = id(group.cancel_scope), str(deadline)
+                block.exit = id(group.cancel_scope), deadline.cause
 
     @guarded
     def closed(self, group: Group) -> None:

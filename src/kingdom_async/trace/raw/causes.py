@@ -28,6 +28,8 @@ _THROUGH_SCOPE = "Cancelled via cancel scope "
 _SCOPE = re.compile(_THROUGH_SCOPE + "([0-9a-f]+)")
 _BY_TASK = re.compile(r" by <[^>]*?name='((?:[^'\\]|\\.)*)'", re.DOTALL)
 _REASON = re.compile(r"; reason: (.*)\Z", re.DOTALL)
+#: How that ends where time ran out.
+_BY_TIME = "; reason: deadline exceeded"
 _TRIO_TASK = re.compile(r"<Task '?(.*?)'? at 0x[0-9a-f]+>")
 
 
@@ -39,6 +41,7 @@ class _Left(NamedTuple):
     """What remains of the scope of a block that was left; a scope would keep its task alive."""
 
     cancel_called: bool
+    by_hand: str | None
 
 
 class Deadline:
@@ -61,8 +64,14 @@ class Deadline:
         self.instruction: int = instruction
 
     def left(self) -> None:
-        """The block is left: only whether time had run out is still asked for."""
-        self.scope = _Left(is_called(self.scope))
+        """The block is left: only whether it was cancelled, and by what, is still asked for."""
+        is_cancelled = is_called(self.scope)
+        self.scope = _Left(is_cancelled, _by_hand(self.scope) if is_cancelled else None)
+
+    @property
+    def cause(self) -> str:
+        """What has cancelled the block: its time, or whoever did by hand."""
+        return _by_hand(self.scope) or str(self)
 
     @property
     def place(self) -> str | None:
@@ -95,14 +104,14 @@ def _around(life: Life, store: Store, said: _Said | _Unsaid) -> str | None:
     for block in _blocks(life, store):
         if block.cause is not None and said.may_be_group:
             return block.cause
-        found = passed(block.deadlines) if said.may_be_deadline else None
+        found = called(block.deadlines) if said.may_be_deadline else None
         if found is not None:
-            return str(found)
+            return found.cause
     return None
 
 
-def passed(deadlines: tuple[Deadline, ...]) -> Deadline | None:
-    """The innermost of these that has cancelled its block."""
+def called(deadlines: tuple[Deadline, ...]) -> Deadline | None:
+    """The innermost of these whose block is cancelled."""
     return next((each for each in reversed(deadlines) if each.scope.cancel_called), None)
 
 
@@ -133,9 +142,9 @@ class _Unsaid:
 
 
 class _Said:
-    """What a cancellation says of itself."""
+    """What a cancellation says of itself, or on trio the reason that its scope was given."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: Any) -> None:
         self.may_be_group = self.may_be_deadline = True
         #: True where "deadline" may be the timer of a sleep that would have ended right then.
         self.may_be_timer = False
@@ -175,6 +184,17 @@ class _Said:
         if named is None:
             return "a cancel scope" if reason is None else f"a cancel scope: {reason}"
         return by_task(named[1], reason)
+
+
+def _by_hand(scope: Any) -> str | None:
+    """Who cancelled *scope*, before its time ran out; None if that did, or nothing is known."""
+    if isinstance(scope, _Left):
+        return scope.by_hand
+    # trio's own scope, inside of anyio's
+    said: Any = getattr(getattr(scope, "_CancelScope__original", scope), "_cancel_reason", None)
+    if isinstance(said, str):
+        return None if said.endswith(_BY_TIME) else _Said(asyncio.CancelledError(said)).sentence
+    return _Said(said).sentence if getattr(said, "source", None) == "explicit" else None
 
 
 def is_called(scope: Any) -> bool:

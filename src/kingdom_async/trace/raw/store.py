@@ -134,17 +134,17 @@ class Store:
         """A copy that nobody writes to."""
         copy = Store()
         copy.__dict__.update(self.__dict__)
-        copy.live = {serial: [*row] for serial, row in self.live.items()}
+        copy.live = {row[SERIAL]: [*row] for row in copied(self.live.values())}
         _let_go(copy.live)
         copy.serials = {}
-        copy.open_spans = dict(self.open_spans)
+        copy.open_spans = dict(copied(self.open_spans.items()))
         copy.ended, copy.steps = self.ended.copy(), self.steps.copy()
         copy.spans, copy.lints, copy.lags = (
             self.spans.copy(),
             self.lints.copy(),
             self.lags.copy(),
         )
-        copy.accounts = {task: account.copy() for task, account in self.accounts.items()}
+        copy.accounts = {task: each.copy() for task, each in copied(self.accounts.items())}
         return copy
 
     def clear(self) -> None:
@@ -203,7 +203,7 @@ class Store:
 
 def _let_go(live: dict[int, Row]) -> None:
     """Keep nothing alive of tasks that have not begun."""
-    for row in live.values():
+    for row in copied(live.values()):
         if not isinstance(row[BEGUN], float):
             row[BEGUN] = None
 
