@@ -22,6 +22,7 @@ import kingdom_async as ka
 from kingdom_async._members import _Unfinished
 from support.backends import asyncio_only
 from support.errors import shape
+from support.turns import settle
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -464,6 +465,67 @@ async def test_a_daemon_started_by_a_task_after_the_body_lives_as_long_as_tasks_
     async with ka.TaskGroup(errors=errors) as group:
         group.start_soon(work)
     assert log == ["daemon starts", "work ends", "daemon ends"]
+
+
+@BOTH
+async def test_a_task_that_starts_up_keeps_daemons_alive(errors: Any) -> None:
+    """Also where a task of another group starts it: it may need them to come up."""
+    log: list[str] = []
+    may_start = anyio.Event()
+
+    async def pool() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append("pool ends")
+
+    async def serve(*, task_status: TaskStatus[None]) -> None:
+        await may_start.wait()
+        task_status.started()
+        await settle()
+        log.append("server ends")
+
+    async with anyio.create_task_group() as outer:
+        async with ka.TaskGroup(errors=errors) as group:
+            group.start_soon(pool, daemon=True)
+            outer.start_soon(group.start, serve)
+            await settle()
+            outer.start_soon(_after_a_while, may_start)
+    assert log == ["server ends", "pool ends"]
+
+
+async def _after_a_while(event: anyio.Event) -> None:
+    await settle()
+    event.set()
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "fails"])
+@BOTH
+async def test_daemons_end_where_nothing_comes_up(errors: Any, ends: str) -> None:
+    """A start that is cancelled, or fails, keeps nobody waiting."""
+
+    async def serve(*, task_status: TaskStatus[None]) -> None:
+        await settle()
+        if ends == "fails":
+            raise LookupError
+        await anyio.sleep_forever()
+
+    async def start(group: ka.TaskGroup) -> None:
+        with anyio.CancelScope() as scope, contextlib.suppress(LookupError):
+            outer.start_soon(_cancel_after_a_while, scope)
+            await group.start(serve)
+
+    async with anyio.create_task_group() as outer:
+        async with ka.TaskGroup(errors=errors) as group:
+            group.start_soon(anyio.sleep_forever, daemon=True)
+            outer.start_soon(start, group)
+            await checkpoint()
+
+
+async def _cancel_after_a_while(scope: anyio.CancelScope) -> None:
+    await settle()
+    await settle()
+    scope.cancel()
 
 
 @BOTH

@@ -228,6 +228,7 @@ class TaskGroup(anyio.abc.TaskGroup):
                 raise
 
         watched.__qualname__ = name_of(func)  # for who shows the handle's coroutine
+        self._members.starts(daemon)
         try:
             handle = await self._group.start(watched, *args, name=name, return_handle=True)
         except get_cancelled_exc_class() as error:
@@ -246,6 +247,7 @@ class TaskGroup(anyio.abc.TaskGroup):
             self._members.add(handle, daemon)
             return handle if return_handle else handle.start_value
         finally:
+            self._members.started(daemon)
             heard = None  # an error whose frames hold it is a reference cycle
         try:
             raise failure

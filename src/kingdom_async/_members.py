@@ -1,7 +1,8 @@
 """The tasks of one group, and how the group is left.
 
-Rule: only handles are kept, of the tasks that are not done yet or have failed. They alone tell
-which daemons to cancel, and which failure belongs to whom.
+Rule: only handles are kept, of the tasks that are not done yet or have failed, and the
+coroutines of the group's own tasks. The handles tell which daemons to cancel, and which failure
+belongs to whom.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Container, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from anyio import TaskHandle, current_effective_deadline, get_cancelled_exc_class
+from anyio import Event, TaskHandle, current_effective_deadline, get_cancelled_exc_class
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ._failures import bare, distinct, first_of, identity, is_group, set_context, without
@@ -35,6 +36,8 @@ class Members:
         "_group",
         "_leaving",
         "_own",
+        "_settled",
+        "_starting",
         "_tasks",
         "_watched",
         "are_new",
@@ -47,6 +50,8 @@ class Members:
         self._leaving = False
         self._watched = False
         self._daemons_ended = False
+        self._starting = 0
+        self._settled: Event | None = None
         self._cancels = 0
         self._own: tuple[Coroutine[Any, Any, None], ...] = ()
         #: True where the loop has not turned since the tasks were started: all are there.
@@ -68,6 +73,16 @@ class Members:
             handle.cancel()
         elif self._leaving:
             self._watch()
+
+    def starts(self, daemon: bool) -> None:
+        """A task starts up, and has no handle yet; daemons do not end before an ordinary one."""
+        self._starting += not daemon
+
+    def started(self, daemon: bool) -> None:
+        """It has a handle by now, or has failed."""
+        self._starting -= not daemon
+        if self._settled is not None and not self._starting:
+            self._settled.set()
 
     def end_daemons_last(self) -> None:
         """The body is done: once the ordinary tasks are too, the daemons are cancelled."""
@@ -96,9 +111,12 @@ class Members:
         self._group.create_task(coro, name=f"TaskGroup: {name}")
 
     async def _end_daemons(self) -> None:
-        while pending := self._tasks.unfinished():  # may grow while we wait
+        while (pending := self._tasks.unfinished()) or self._starting:  # both may grow
             for handle in pending:
                 await handle.wait()
+            if self._starting:
+                self._settled = Event()
+                await self._settled.wait()
         self._daemons_ended = True
         for daemon in self._daemons.handles:
             daemon.cancel()

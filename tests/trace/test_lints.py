@@ -240,7 +240,7 @@ async def test_a_deadline_that_did_not_pass_is_not_said_to_have() -> None:
             scope.cancel("the user left")
     (message,) = found(recording, "swallowed-cancellation")
     assert ": the user left" in message
-    assert "deadline" not in message
+    assert "deadline of" not in message
 
 
 @needs_counts
