@@ -137,6 +137,63 @@ async def test_an_executor_finishes_its_chunk() -> None:
     assert (held.started, held.running) == (4, 0)
 
 
+# --- what an async source gave away -------------------------------------------------
+
+
+def fails_at_0(item: int) -> int:
+    return item // item
+
+
+def a_queue(items: int) -> ka.Queue[int]:
+    queue = ka.Queue[int](items)
+    for item in range(items):
+        queue.put_nowait(item)
+    queue.close()
+    return queue
+
+
+@pytest.mark.parametrize("to", ["thread", "process", "executor"])
+async def test_what_was_pulled_and_not_begun_is_named(
+    to: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure ends its chunk: the source has given the rest away, and it must not vanish."""
+    with ThreadPoolExecutor(1) as executor:
+        where = executor if to == "executor" else to
+        queue = a_queue(6)
+        with pytest.raises(ZeroDivisionError):
+            await ka.offload_map(fails_at_0, queue, to=where, limit=1, chunksize=4)
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message == (
+        "offload_map(fails_at_0) ended early; pulled from the source and not begun: 1, 2, 3"
+    )
+    assert queue.drain() == [4, 5]
+
+
+async def test_what_was_pulled_is_named_when_the_call_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The item in work is finished; the others of its chunk, and of one on its way, are not."""
+    held, more = Held(), anyio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+        await more.wait()
+
+    with ka.CancelScope() as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(lambda: ka.offload_map(held, source(), limit=2, chunksize=3))
+            await held.until_started()
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+            with ka.CancelScope(shield=True):
+                await anyio.wait_all_tasks_blocked()
+                held.let_go()
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message.endswith("pulled from the source and not begun: 3, 4, 1, 2")
+    assert (held.started, held.running) == (1, 0)
+
+
 # --- natively ------------------------------------------------------------------------
 
 
@@ -174,7 +231,7 @@ async def test_wait_for_leaves_no_thread() -> None:
 async def test_native_cancellation_at_every_turn(
     items: Any, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the turn: the call is cancelled, nothing runs on, nothing is logged."""
+    """Whatever the turn: the call is cancelled, nothing runs on, no error is logged."""
     work = Counted()
     with ThreadPoolExecutor(2) as executor:
         to: Any = executor if where == "executor" else "thread"
@@ -189,7 +246,9 @@ async def test_native_cancellation_at_every_turn(
                 assert work.called == called
                 if not isinstance(items, range):
                     items = endless() if isinstance(items, AsyncIterator) else itertools.count()
-    assert not caplog.records
+    told = [record.getMessage() for record in caplog.records]
+    assert all("pulled from the source and not begun: " in each for each in told)
+    assert not told or isinstance(items, AsyncIterator)
 
 
 @asyncio_only
@@ -202,7 +261,7 @@ async def test_a_natively_cancelled_worker_is_never_a_short_result(items: Any) -
     worker.cancel()
     await anyio.wait_all_tasks_blocked()
     held.let_go()
-    with pytest.raises(ka.TaskCancelled, match=r"^offload_map\(.*\)\(\): the task of a worker"):
+    with pytest.raises(ka.TaskCancelled, match=r"^offload_map\(\): the task of a worker was"):
         await call
     await held.until_ended()
     assert held.started == 3

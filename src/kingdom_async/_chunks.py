@@ -39,6 +39,8 @@ class Supply(Generic[T]):
         #: The items, where they come from an async source.
         self.feed = Feed(items, "offload_map") if isinstance(items, AsyncIterable) else None
         self._items = iter(()) if isinstance(items, AsyncIterable) else iter(items)
+        #: What was pulled from there, and has not begun.
+        self.unworked: list[T] = []
         self._patience = math.inf if patience is None else patience
         self._advancing = threading.Lock()
 
@@ -60,10 +62,14 @@ class Supply(Generic[T]):
     async def take_from(self, feed: Feed[T], size: int) -> tuple[int, list[T]]:
         """The same of an async source, on the loop; fewer only at its end."""
         chunk: list[T] = []
-        while len(chunk) < size:
-            chunk.extend(islice(feed, size - len(chunk)))
-            if len(chunk) < size and not await feed.more():
-                break
+        try:
+            while len(chunk) < size:
+                chunk.extend(islice(feed, size - len(chunk)))
+                if len(chunk) < size and not await feed.more():
+                    break
+        except BaseException:
+            self.unworked += chunk
+            raise
         return self._place(chunk), chunk
 
     def _place(self, chunk: list[T]) -> int:
@@ -113,6 +119,12 @@ class Chunk(Generic[T]):
         self._items = items
         self._keep_going = keep_going
         self._pickled = pickled
+        #: How many of the items; elsewhere all, as soon as they are sent.
+        self.begun: int = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.begun = len(self._items)
+        return self.__dict__
 
     def __call__(
         self, has_ended: Callable[[], bool] | None = None
@@ -123,6 +135,7 @@ class Chunk(Generic[T]):
         for item in self._items:
             if has_ended is not None and has_ended():
                 break
+            self.begun += 1
             try:
                 outcomes.append((False, refuse_awaitable(self._func(item), self._func)))
             except Exception as error:

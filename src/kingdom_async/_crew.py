@@ -29,17 +29,16 @@ from ._arguments import (
     returned_no_awaitable,
 )
 from ._backend import backend_class
-from ._failures import add_note, logger, short_repr, task_cancelled
+from ._failures import add_note, short_repr, task_cancelled
 from ._groups import TaskGroup
 from ._limits import RateLimit
 from ._scopes import cancelled_natively
-from ._sources import Feed
+from ._sources import Feed, say_unworked
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _LAST_OF_TURN = 64 - 1
-_NAMED = 10
 _NOTHING: Any = object()
 
 
@@ -237,20 +236,9 @@ class Crew(ABC, Generic[T, R]):
         return self.failed(place, error)
 
     def _say_unworked(self) -> None:
-        """Name what an async source has given away and nobody began: it may be a queue."""
-        if self._feed is None:
-            return
-        first = (item for item, _ in self._first)
-        left = [*self._unworked, *first, *self._feed.left()]
-        if left:
-            names = ", ".join(map(short_repr, left[:_NAMED]))
-            more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-            logger.warning(
-                "%s ended early; pulled from the source and not begun: %s%s",
-                self.name,
-                names,
-                more,
-            )
+        if self._feed is not None:
+            first = (item for item, _ in self._first)
+            say_unworked(self.name, [*self._unworked, *first, *self._feed.left()])
 
     async def _more_while_idle(self) -> bool:
         self._idle += 1

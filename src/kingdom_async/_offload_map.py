@@ -6,7 +6,7 @@ Rule: whoever works, in whichever way, takes chunks of one supply until that has
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from operator import length_hint
 from time import perf_counter
@@ -36,6 +36,7 @@ from ._failures import add_note, task_cancelled
 from ._groups import TaskGroup
 from ._offload import Where, offload, waker
 from ._scopes import cancelled_natively
+from ._sources import say_unworked
 from ._thread_calls import refuse_awaitable, stopped_iteration
 
 T = TypeVar("T")
@@ -83,6 +84,7 @@ async def offload_map(
 
     The first failure stops the others and is raised itself, with a note that names the item.
     Cancelling stops before the next item in threads, and before the next chunk elsewhere.
+    What an async source has given away by then and no worker has begun is named in the log.
     In threads, all items that one worker serves share a copy of the caller's context
     variables; elsewhere there are none.
 
@@ -146,20 +148,33 @@ async def _run_workers(
             if not cancelled_natively():
                 raise
             supply.ended = True
-            raise task_cancelled(name, "a worker", error) from error
+            raise task_cancelled("offload_map", "a worker", error) from error
         finally:
             supply.tell_taken()
 
-    number = min(limit, items or limit)
+    try:
+        await _run_group(name, guarded, min(limit, items or limit), items == 0, supply)
+    finally:
+        if supply.feed is not None:
+            say_unworked(name, [*supply.unworked, *supply.feed.left()])
+
+
+async def _run_group(
+    name: str,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    number: int,
+    one_by_one: bool,
+    supply: Supply[Any],
+) -> None:
     async with TaskGroup(errors="first") as group:
         if supply.feed is not None:
             group.start_soon(supply.feed.pull, name=f"{name} source")
         tasks: list[TaskHandle[None]] = []
         try:
             while len(tasks) < number and not (supply.exhausted or supply.ended):
-                taken = None if items else Event()
+                taken = Event() if one_by_one else None
                 supply.on_take = None if taken is None else waker(taken)
-                tasks.append(group.start_soon(guarded, name=f"{name}[{len(tasks)}]"))
+                tasks.append(group.start_soon(work, name=f"{name}[{len(tasks)}]"))
                 if taken is not None:
                     await taken.wait()
             for task in tasks:
@@ -171,7 +186,7 @@ async def _run_workers(
         for task in cut_off:
             task.coro.close()
         await checkpoint_if_cancelled()
-        raise task_cancelled(name, "a worker", None)
+        raise task_cancelled("offload_map", "a worker", None)
 
 
 class _Drain(Generic[T]):
@@ -280,9 +295,12 @@ class _Dispatch(Generic[T]):
                 )
             else:
                 seconds, outcomes = await offload(chunk, to=self._to, limiter=self._limiter)
+            chunk.begun = len(outcomes)
         except Exception as error:
             add_note(error, f"while mapping items {first} to {first + len(items) - 1}")
             raise
+        finally:
+            supply.unworked += items[chunk.begun :]
         for place, (item, (is_error, value)) in enumerate(
             zip(items, outcomes, strict=False), first
         ):

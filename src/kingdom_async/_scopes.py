@@ -139,7 +139,9 @@ def fail_after(
         ...     await load()
     """
     _refuse_text_as_shield("fail_after", shield)
-    return _FailScope(_seconds("fail_after", delay, "5"), delay=True, shield=shield, reason=reason)
+    return _FailScope(
+        _seconds("fail_after", delay, "5"), delay=True, shield=shield, reason=reason
+    )
 
 
 def fail_at(

@@ -29,12 +29,13 @@ if sys.version_info < (3, 11):
 T = TypeVar("T")
 
 _CLOSE_GRACE = 10.0
+_NAMED = 10
 
 
 class Feed(Iterator[T]):
     """An async iterable as a source: one task of its own pulls it, item by item, on demand."""
 
-    def __init__(self, items: AsyncIterable[T], call: str = "a bulk call") -> None:
+    def __init__(self, items: AsyncIterable[T], call: str) -> None:
         self._call = call
         self._items = items
         self._here: deque[T] = deque()
@@ -102,6 +103,16 @@ class Feed(Iterator[T]):
                 self._arrivals.popleft().set()
             self._demand = Event()
             await puller.idle(self._demand)
+
+
+def say_unworked(name: str, items: list[T]) -> None:
+    """Name what an async source has given away and nobody began: it may be a queue."""
+    if items:
+        names = ", ".join(map(short_repr, items[:_NAMED]))
+        more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+        logger.warning(
+            "%s ended early; pulled from the source and not begun: %s%s", name, names, more
+        )
 
 
 class _Puller(Generic[T]):
