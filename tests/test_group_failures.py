@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -132,7 +133,7 @@ async def test_children_are_raised_in_the_order_they_failed(
 
 
 async def test_failures_of_one_tick_are_all_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """Tasks that fail at the same moment: one is raised, every other one is a note."""
+    """One is raised, every other one is a note; those that are alike have one line of log."""
     with pytest.raises(ValueError, match=r"^[0-4]") as caught:
         async with ka.TaskGroup(errors="first") as group:
             for number in range(5):
@@ -142,7 +143,33 @@ async def test_failures_of_one_tick_are_all_kept(caplog: pytest.LogCaptureFixtur
     assert set(notes(caught.value)) == {
         f"also failed: task '{number}': ValueError({number})" for number in others
     }
-    assert {error.args[0] for error in logged(caplog) if error} == others
+    assert logged(caplog) == [None]  # whose traceback is that of the one raised
+    message = caplog.records[0].getMessage()
+    assert re.fullmatch(
+        rf"also failed, as ValueError\({raised}\): task '\d', and 3 more like it", message
+    )
+
+
+async def test_failures_of_another_kind_are_logged_with_one_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error of another class, or from another line, is not passed over."""
+
+    async def fail_elsewhere(error: Exception) -> None:
+        raise error
+
+    with pytest.raises((ValueError, KeyError)) as caught:
+        async with ka.TaskGroup(errors="first") as group:
+            for number in range(2):
+                group.start_soon(fail, ValueError(number), name=number)
+                group.start_soon(fail, KeyError(number), name=number)
+                group.start_soon(fail_elsewhere, ValueError(10 + number), name=number)
+    assert len(notes(caught.value)) == 5
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert sum(message.startswith("also failed, as ") for message in said) == 1
+    assert sum(message.endswith(", and 1 more like it") for message in said) == 2
+    assert [error is None for error in logged(caplog)].count(False) == 2
 
 
 def nested(depth: int, error: BaseException) -> BaseException:

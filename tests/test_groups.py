@@ -485,12 +485,11 @@ async def test_a_task_that_starts_up_keeps_daemons_alive(errors: Any) -> None:
         await settle()
         log.append("server ends")
 
-    async with anyio.create_task_group() as outer:
-        async with ka.TaskGroup(errors=errors) as group:
-            group.start_soon(pool, daemon=True)
-            outer.start_soon(group.start, serve)
-            await settle()
-            outer.start_soon(_after_a_while, may_start)
+    async with anyio.create_task_group() as outer, ka.TaskGroup(errors=errors) as group:
+        group.start_soon(pool, daemon=True)
+        outer.start_soon(group.start, serve)
+        await settle()
+        outer.start_soon(_after_a_while, may_start)
     assert log == ["server ends", "pool ends"]
 
 
@@ -515,11 +514,10 @@ async def test_daemons_end_where_nothing_comes_up(errors: Any, ends: str) -> Non
             outer.start_soon(_cancel_after_a_while, scope)
             await group.start(serve)
 
-    async with anyio.create_task_group() as outer:
-        async with ka.TaskGroup(errors=errors) as group:
-            group.start_soon(anyio.sleep_forever, daemon=True)
-            outer.start_soon(start, group)
-            await checkpoint()
+    async with anyio.create_task_group() as outer, ka.TaskGroup(errors=errors) as group:
+        group.start_soon(anyio.sleep_forever, daemon=True)
+        outer.start_soon(start, group)
+        await checkpoint()
 
 
 async def _cancel_after_a_while(scope: anyio.CancelScope) -> None:

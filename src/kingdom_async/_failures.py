@@ -138,20 +138,40 @@ def first_of(
     """The first of *failures*, from which all the others can be reached.
 
     Each other one becomes a note on it, stands with its traceback in a group at the end of
-    its chain, and is logged: a caller that handles the first would never see them.
+    its chain, and is logged: a caller that handles the first would never see them. Those that
+    are alike are logged as one: when a server is down, all that wait for it fail at once.
 
     Args:
         failures: What `distinct` returned; at least one.
         names: The name of the task that raised it, by the `identity` of the failure.
     """
     first, *others = failures
+    kinds: dict[object, list[tuple[BaseException, str]]] = {}
     for other in others:
         name = names.get(identity(other))
         whose = "the body" if name is None else f"task {name!r}"
         add_note(first, f"also failed: {whose}: {short_repr(other)}")
-        log_failure(other, "also failed, beside %s: %s", short_repr(first), whose)
+        kinds.setdefault(_kind(other), []).append((other, whose))
+    for kind, alike in kinds.items():
+        other, whose = alike[0]
+        if len(alike) > 1:
+            whose += f", and {len(alike) - 1} more like it"
+        if kind == _kind(first):  # its traceback is that of the error raised
+            logger.error("also failed, as %s: %s", short_repr(first), whose)
+        else:
+            log_failure(other, "also failed, beside %s: %s", short_repr(first), whose)
     _hang_on(first, others)
     return first
+
+
+def _kind(error: BaseException) -> object:
+    """The same for errors of one class that were raised at one line."""
+    link = error.__traceback__
+    if link is None or is_group(error):
+        return id(error)
+    while link.tb_next is not None:
+        link = link.tb_next
+    return type(error), link.tb_frame.f_code, link.tb_lineno
 
 
 def contexts_of(error: BaseException) -> Iterator[BaseException]:

@@ -122,8 +122,10 @@ class Imap(AbstractAsyncContextManager[AsyncIterator[R]]):
         traceback: TracebackType | None,
     ) -> bool | None:
         assert self._group is not None
+        is_done = exc is None and self._crew.is_done()
         self._crew.leave()
-        self._group.cancel()
+        if not is_done:
+            self._group.cancel()
         try:
             swallowed = await self._group.__aexit__(exc_type, exc, traceback)
         finally:
@@ -162,6 +164,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         self._left_of_turn = _TURN
         self._over = False
         self._is_left = False
+        self._is_hurt = False
         self._is_cut = False
 
     # --- the workers' side -----------------------------------------------------------
@@ -192,10 +195,12 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
     def failed(self, place: int, error: BaseException) -> Any:
         if not isinstance(error, Exception):
             raise error
+        self._is_hurt = True
         self._window.end()
         return _Failure(error)
 
     def broke(self, error: Exception) -> None:
+        self._is_hurt = True
         self._breakages.append(error)
         self._window.end()
 
@@ -223,6 +228,10 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
         if type(value) is _Failure:
             self._raise(value.error)
         return cast("R", value)
+
+    def is_done(self) -> bool:
+        """True if each item has come to a result that was consumed: the crew ends by itself."""
+        return self._window.is_consumed() and not self._is_hurt
 
     def _stop_if_over(self) -> None:
         """Raise what comes after the last result, if that was consumed."""

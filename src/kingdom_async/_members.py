@@ -75,7 +75,7 @@ class Members:
             self._watch()
 
     def starts(self, daemon: bool) -> None:
-        """A task starts up, and has no handle yet; daemons do not end before an ordinary one."""
+        """A task starts up, and has no handle yet; an ordinary one keeps daemons alive."""
         self._starting += not daemon
 
     def started(self, daemon: bool) -> None:

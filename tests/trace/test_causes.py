@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 import kingdom_async as ka
 from kingdom_async import trace
@@ -448,6 +450,41 @@ def test_a_deadline_that_passes_later_has_not_done_it(backend: str, what: str) -
     (found,) = (task.cancelled_by for task in recording.tasks if task.name == "victim")
     assert found is not None
     assert found.startswith("task '")
+
+
+async def test_a_deadline_inside_is_not_blamed_for_the_group() -> None:
+    """Where a block in the task runs out in the very turn in which its group is cancelled."""
+
+    async def polls() -> None:
+        while True:
+            with ka.move_on_after(0.01):
+                await anyio.sleep_forever()
+
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(polls, name="polls")
+            await anyio.sleep(0.005)
+            time.sleep(0.05)  # noqa: ASYNC251  # the block has run out when the loop goes on
+            await checkpoint()
+            group.cancel("shutting down")
+    (found,) = (task.cancelled_by for task in recording.tasks if task.name == "polls")
+    assert found is not None
+    assert found.endswith(": shutting down")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_map_that_has_given_all_is_not_cancelled(ordered: bool) -> None:
+    """Its tasks end by themselves, as on a healthy day nothing is cancelled."""
+
+    async def double(number: int) -> int:
+        await checkpoint()
+        return 2 * number
+
+    with trace.recording() as recording:
+        async with ka.imap(double, range(5), limit=2, ordered=ordered) as doubled:
+            assert sorted([number async for number in doubled]) == [0, 2, 4, 6, 8]
+    ended = {task.outcome for task in recording.tasks if task.name.startswith("imap(")}
+    assert ended == {"ok"}
 
 
 def test_every_row_has_a_program() -> None:

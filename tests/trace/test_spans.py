@@ -16,7 +16,7 @@ import pytest
 
 import kingdom_async as ka
 from kingdom_async import _observe, trace
-from support.backends import REAL, chosen
+from support.backends import REAL, asyncio_only, chosen
 from support.threads import Held
 from support.turns import settle
 
@@ -288,6 +288,22 @@ async def test_instrument_task(level: Level) -> None:
         ("saving", "task", "error", "OSError"),
         (load, "task", "cancelled", None),
     ]
+
+
+@asyncio_only
+@levels
+async def test_in_a_task_of_others(level: Level) -> None:
+    """A task that plain asyncio starts, as a server does for a request, has its spans too."""
+
+    async def request() -> None:
+        with trace.span("query"):
+            await ka.offload(int)
+
+    with trace.recording(level) as recording:
+        await asyncio.create_task(request(), name="request")
+    names = {task.serial: task.name for task in recording.tasks}
+    spans = [(span.name, names[span.task]) for span in recording.spans if span.task is not None]
+    assert spans == [("query", "request"), ("offload(int)", "request")]
 
 
 async def test_an_instrumented_task_of_its_own() -> None:

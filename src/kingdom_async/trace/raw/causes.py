@@ -146,7 +146,7 @@ class _Said:
 
     def __init__(self, error: Any) -> None:
         self.may_be_group = self.may_be_deadline = True
-        #: True where "deadline" may be the timer of a sleep that would have ended right then.
+        #: True where "deadline" may be that of a block inside, or a sleep, which came first.
         self.may_be_timer = False
         #: The ``id`` of the scope that a task cancelled without a word: perhaps that of its
         #: group, which it left because it was cancelled itself.
@@ -163,7 +163,7 @@ class _Said:
             return f"Task.cancel({text[:LONGEST_NAME]!r})" if text else "Task.cancel()"
         by, reason = _BY_TASK.search(text), _REASON.search(text)
         if reason is not None and reason[1] == "deadline exceeded":
-            self.may_be_group = False
+            self.may_be_group, self.may_be_timer = False, True
             return "deadline"
         if by is None:
             return "a cancel scope" if reason is None else f"a cancel scope: {_cut(reason[1])}"

@@ -265,9 +265,10 @@ class Recorder:
     @guarded
     def span(self, name: str) -> Callable[[BaseException | None], None]:
         """Begin a span in the task that calls; what is returned ends it."""
-        store = self.store
-        task = store.serials.get(self.loop.identify())
-        number = store.add_span(str(name)[:LONGEST_NAME], task)
+        store, ident = self.store, self.loop.identify()
+        if ident and ident not in store.serials:
+            self.strangers.meet_current()
+        number = store.add_span(str(name)[:LONGEST_NAME], store.serials.get(ident))
 
         @guarded
         def ended(error: BaseException | None) -> None:
