@@ -42,9 +42,10 @@ class TaskGroup(anyio.abc.TaskGroup):
         errors: ``"group"`` raises an ``ExceptionGroup`` of all failures, as anyio does.
             ``"first"`` raises the first failure itself, so that ``except DbError:`` works.
             Each other one is a note on it, stands in a group at the end of its chain, and is
-            logged, together with those like it. A failure wins over a cancellation from outside, which the next wait then
-            raises (one by ``asyncio.Task.cancel()`` on Python 3.13 and later only), and
-            ``KeyboardInterrupt`` and ``SystemExit`` win over all.
+            logged, together with those like it. A failure wins over a cancellation from
+            outside, which the next wait then raises (one by ``asyncio.Task.cancel()`` on
+            Python 3.13 and later only), and ``KeyboardInterrupt`` and ``SystemExit`` win over
+            all.
 
     Example:
         >>> async with ka.TaskGroup(errors="first") as group:
