@@ -383,6 +383,32 @@ async def test_an_error_from_a_worker_is_gone_with_its_last_reference() -> None:
         gc.enable()
 
 
+def end_this_process(how: str) -> None:
+    if how == "by itself":
+        os._exit(3)
+    os.kill(os.getpid(), getattr(signal, how))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("by itself", "exit code 3"),
+        ("SIGTERM", "SIGTERM"),
+        ("SIGKILL", "SIGKILL; was memory short?"),
+    ],
+)
+async def test_a_worker_that_ends_in_the_call_is_told_of(how: str, said: str) -> None:
+    """Whatever ends it, the error says how; the next call has a new worker."""
+    assert await ka.offload(abs, -1, to="process") == 1
+    with pytest.raises(ka.OffloadError) as caught:
+        await ka.offload(end_this_process, how, to="process")
+    assert str(caught.value) == (
+        "offload(end_this_process, to='process'): the worker process broke while it ran the "
+        f"call: it ended with {said}"
+    )
+    assert await ka.offload(abs, -1, to="process") == 1
+
+
 async def test_an_exit_in_the_function_leaves_the_worker_to_the_next_call() -> None:
     """SystemExit comes back as any error does, and the next call is served."""
     with pytest.raises(SystemExit) as caught:

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import suppress
 from functools import partial
 from pickle import PicklingError
+from signal import Signals
 from traceback import walk_tb
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
@@ -191,12 +192,8 @@ async def _in_process(
         await _end_worker(error)
         raise
     except BrokenWorkerProcess as error:
-        await _end_worker(error)
-        raise OffloadError(
-            f"offload({name_of(func)}, to='process'): the worker process broke. It imports the "
-            "program's main file again: is what starts the program there under "
-            "'if __name__ == \"__main__\":'?"
-        ) from error
+        how = _how_it_broke(await _end_worker(error))
+        raise OffloadError(f"offload({name_of(func)}, to='process'): {how}") from error
     return cast("T", unpickle_outcome(outcome, name_of(func)))
 
 
@@ -215,19 +212,39 @@ def _no_limiter(limiter: object) -> TypeError:
     )
 
 
-async def _end_worker(error: BaseException) -> None:
-    """End the worker of a call that *error* cut off.
+async def _end_worker(error: BaseException) -> int | None:
+    """End the worker of a call that *error* cut off; its exit code if it had begun the call.
 
     anyio does so itself once the worker has started. One that is cut off in its start is
     forgotten, alive: only the traceback still leads to it.
     """
+    call: object = None
+    ended: int | None = None
     for frame, _ in walk_tb(error.__traceback__):
         worker = frame.f_locals.get("process")
         if frame.f_code is to_process.run_sync.__code__ and isinstance(worker, Process):
+            call = frame.f_locals.get("request")
             with CancelScope(shield=True):
                 with suppress(ProcessLookupError):
                     worker.kill()
                 await worker.aclose()
+            ended = worker.returncode
+        elif call is not None and frame.f_locals.get("pickled_cmd") is call:
+            return ended
+    return None
+
+
+def _how_it_broke(code: int | None) -> str:
+    if code is None:
+        return (
+            "the worker process broke. It imports the program's main file again: is what "
+            "starts the program there under 'if __name__ == \"__main__\":'?"
+        )
+    said = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    with suppress(ValueError):
+        said = Signals(-code).name
+    memory = "; was memory short?" if code == -9 else ""
+    return f"the worker process broke while it ran the call: it ended with {said}{memory}"
 
 
 async def _in_executor(
