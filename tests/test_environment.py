@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -104,6 +105,21 @@ async def test_refuses_what_run_refuses(
         ka.environment(),
     ):
         pytest.fail("entered")
+
+
+@pytest.mark.parametrize("asked", REAL)
+async def test_a_backend_that_does_not_run_need_not_be_installed(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for another one than the one that runs gets a warning, and no error."""
+    runs = ka.current_backend()
+    monkeypatch.setenv("KINGDOM_ASYNC_BACKEND", asked)
+    monkeypatch.setattr("kingdom_async._backend.installed_backends", lambda: (runs,))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with ka.environment():
+            pass
+    assert len(caught) == (asked != runs)
 
 
 async def test_the_trace_argument_beats_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

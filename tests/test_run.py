@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import runpy
 import threading
@@ -17,7 +18,7 @@ import kingdom_async as ka
 from kingdom_async import _backend
 from kingdom_async._trio_clock import InterruptibleClock
 from kingdom_async.testing import explore
-from support.backends import REAL, chosen
+from support.backends import REAL, asyncio_only, chosen
 
 NAMES = "asyncio, asyncio+uvloop, trio"
 
@@ -160,6 +161,25 @@ async def test_a_nested_run_is_explained() -> None:
         ka.run(never)
 
 
+@asyncio_only
+@pytest.mark.parametrize("inner", chosen(REAL))
+async def test_a_nested_run_in_a_callback_is_explained(inner: str) -> None:
+    """No task runs there, but a loop does, which a second one would hold up."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+
+    def callback() -> None:
+        try:
+            ka.run(never, backend=inner)
+        except RuntimeError as error:
+            answer.set_result(f"{ka.current_backend()}: {error}")
+
+    loop.call_soon(callback)
+    assert (await answer).startswith(
+        f"{ka.current_backend()}: run(never) inside a running asyncio loop; "
+    )
+
+
 def test_a_worker_process_does_not_start_the_program_again(tmp_path: Path) -> None:
     """Without the __main__ guard, what a worker process would do again is explained."""
     program = tmp_path / "program.py"
@@ -266,8 +286,15 @@ def test_current_backend_knows_a_loop_made_from_uvloops() -> None:
     """A subclass of uvloop's loop, which is what `explore` runs on, is still uvloop."""
     if "asyncio+uvloop" not in REAL:
         pytest.skip("has no uvloop")
-    outcomes = explore(which, seeds=1, backend="asyncio+uvloop").outcomes
-    assert [*outcomes] == ["'asyncio+uvloop'"]
+
+    async def in_a_callback() -> str:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(lambda: answer.set_result(ka.current_backend()))
+        return await answer
+
+    for asked in (which, in_a_callback):
+        outcomes = explore(asked, seeds=1, backend="asyncio+uvloop").outcomes
+        assert [*outcomes] == ["'asyncio+uvloop'"]
 
 
 async def test_current_backend_answers_anywhere_inside() -> None:

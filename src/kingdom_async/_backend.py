@@ -33,8 +33,12 @@ def installed_backends() -> tuple[str, ...]:
     return tuple(name for name in BACKENDS if find_spec(_NEEDS[name]) is not None)
 
 
-def choose_backend(argument: str | None, environ: Mapping[str, str] | None = None) -> str:
+def choose_backend(
+    argument: str | None, environ: Mapping[str, str] | None = None, runs: str | None = None
+) -> str:
     """*argument*, else ``KINGDOM_ASYNC_BACKEND``, else asyncio.
+
+    Where a backend *runs* already, what was asked for need not be installed.
 
     Raises:
         ValueError: If there is no such backend.
@@ -51,7 +55,7 @@ def choose_backend(argument: str | None, environ: Mapping[str, str] | None = Non
             f"{source}={name!r} is no backend; use one of {', '.join(BACKENDS)} "
             f"(installed here: {', '.join(installed)})"
         )
-    if name not in installed:
+    if runs is None and name not in installed:
         raise ImportError(
             f"{source}={name!r} needs {_NEEDS[name]}, which is not installed; "
             f"run: pip install {_NEEDS[name]}, or use one of {', '.join(installed)}"
@@ -68,8 +72,17 @@ def anyio_backend(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
+def running_library() -> str | None:
+    """Whose loop runs in this thread, "asyncio" or "trio"; None where none does."""
+    try:
+        return sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:  # but perhaps a callback of asyncio's
+        loop: object = asyncio._get_running_loop()  # pyright: ignore[reportUnknownMemberType]
+        return None if loop is None else "asyncio"
+
+
 def current_backend() -> str:
-    """Which backend runs the calling task.
+    """Which backend runs the calling task, or callback.
 
     It is ``"asyncio"``, ``"asyncio+uvloop"`` or ``"trio"``. Answers under any loop,
     whoever started it.
@@ -77,13 +90,12 @@ def current_backend() -> str:
     Raises:
         RuntimeError: If no event loop runs in this thread.
     """
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
+    library = running_library()
+    if library is None:
         raise RuntimeError(
             "current_backend() called where no event loop runs; call it from inside "
             "an async function"
-        ) from None
+        )
     if library == "asyncio":
         kinds = type(asyncio.get_running_loop()).__mro__  # it may be a class made from uvloop's
         is_uvloop = any(kind.__module__.startswith("uvloop") for kind in kinds)

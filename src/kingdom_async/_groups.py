@@ -72,9 +72,12 @@ class TaskGroup(anyio.abc.TaskGroup):
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancel the body and all tasks, as ``cancel_scope.cancel(reason)`` does."""
+        scope: anyio.CancelScope | None = self._group.cancel_scope  # of trio's only when open
+        if scope is None:
+            raise RuntimeError("this task group is not open; enter it: async with group:")
         if (observer := _observe.observer) is not None:
             observer.cancelled(self, reason)
-        self._group.cancel_scope.cancel(reason)
+        scope.cancel(reason)
 
     # --- starting tasks --------------------------------------------------------------
 

@@ -240,7 +240,7 @@ class RateLimit:
                 f"per_second must be more than 0 and finite, not {per_second!r}; "
                 "for no limit leave the RateLimit out"
             )
-        if not isinstance(burst, int) or burst < 1:
+        if not isinstance(burst, int) or isinstance(burst, bool) or burst < 1:
             raise ValueError(
                 f"burst must be a whole number of at least 1, not {burst!r}; "
                 "1 spaces all starts evenly"

@@ -15,12 +15,11 @@ from types import FrameType, TracebackType
 from typing import TypeVar
 
 import anyio
-import sniffio
 from anyio.to_thread import current_default_thread_limiter
 
 from . import _observe
 from ._arguments import name_of, refuse_async_generator, shown
-from ._backend import anyio_backend, current_backend
+from ._backend import anyio_backend, current_backend, running_library
 from ._errors import OffloadError
 from ._interrupts import Interrupts
 from ._settings import Level, Settings, read_settings
@@ -114,7 +113,7 @@ def environment(*, trace: str | None = None) -> Generator[None]:
             "environment() where no event loop runs; enter it inside an async function, or "
             "start the program with run(), which does it by itself"
         ) from None
-    settings = read_settings(trace=trace, stacklevel=4)  # contextlib stands between
+    settings = read_settings(trace=trace, runs=runs, stacklevel=4)  # contextlib stands between
     if settings.asked is not None and settings.backend != runs:
         warnings.warn(
             f"KINGDOM_ASYNC_BACKEND asks for {settings.backend}, but {runs} runs already; "
@@ -202,9 +201,8 @@ async def _observed(answer: Awaitable[T], name: str) -> T:
 
 
 def _refuse_nesting(func: Callable[..., object]) -> None:
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
+    library = running_library()
+    if library is None:
         return
     name = name_of(func)
     raise RuntimeError(

@@ -43,6 +43,7 @@ def read_settings(
     trace: str | None = None,
     environ: Mapping[str, str] | None = None,
     *,
+    runs: str | None = None,
     stacklevel: int = 3,
 ) -> Settings:
     """Argument beats environment beats default.
@@ -51,6 +52,7 @@ def read_settings(
         backend: What the program's author asks for, if anything.
         trace: The same.
         environ: Default, that of this process.
+        runs: The backend that runs already; another one need not be installed.
         stacklevel: Whom a warning points at; 3 is the caller of the caller.
 
     Raises:
@@ -66,7 +68,7 @@ def read_settings(
         *(("trace", trace) if trace is not None else _variable("TRACE", environ, "off"))
     )
     return Settings(
-        backend=choose_backend(backend, environ),
+        backend=choose_backend(backend, environ, runs),
         asked=backend or environ.get(f"{PREFIX}BACKEND") or None,
         trace=level,
         trace_path=path,

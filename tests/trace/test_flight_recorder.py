@@ -220,3 +220,5 @@ def test_a_dump_by_hand(tmp_path: Path) -> None:
     assert "child" in [task.name for task in snapshot.tasks]
     assert recording.lints == ()
     assert [task.name for task in recording.dump(last=0).tasks] == []
+    with pytest.raises(ValueError, match="last must be 0 or more seconds, not -1"):
+        recording.dump(last=-1)

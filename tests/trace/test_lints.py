@@ -9,12 +9,14 @@ import asyncio
 import gc
 import inspect
 import logging
+import math
 import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -494,6 +496,17 @@ async def test_cleanup_in_a_shield(look: Look, kind: str, host: bool) -> None:
     alive = found(recording, "cancelled-but-alive")
     assert len(alive) == (not ends)
     assert all("), in a shield without a deadline" in each for each in alive)
+
+
+async def test_a_lint_that_is_switched_off(tmp_path: Path) -> None:
+    """With a threshold of infinity; and such a recording can be loaded again."""
+    off = trace.Thresholds(long_step=math.inf)
+    with trace.recording("steps", thresholds=off) as recording:
+        time.sleep(0.15)  # noqa: ASYNC251
+        await ka.checkpoint()
+    assert found(recording, "long-step") == []
+    recording.save(tmp_path / "it.trace")
+    assert trace.load(tmp_path / "it.trace").long_step == math.inf
 
 
 async def test_a_sleep_is_no_end_of_a_shield(look: Look) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
@@ -278,3 +279,25 @@ async def test_what_is_to_come_later_is_taken_back(anyio_backend: Any) -> None:
     back()
     await settle()
     assert called == []
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who wants a watchdog then is told; the next one has it, when there are threads again."""
+    looked = threading.Event()
+
+    def look(at: float) -> float:
+        looked.set()
+        return at + 60
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monitor, loop = Monitor(), cast("Loop", FakeLoop())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            monitor.add(look, loop)
+    assert not monitor._jobs
+    end = monitor.add(look, loop)
+    assert looked.wait(30)
+    end()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ import kingdom_async as ka
 from kingdom_async import trace
 from kingdom_async.trace import Dropped
 from kingdom_async.trace.raw import store
+from kingdom_async.trace.raw.rows import Account
 from support.turns import settle
 
 Level = Literal["life", "steps"]
@@ -178,3 +180,38 @@ async def test_a_recording_that_was_stopped_stays_as_it_is() -> None:
 def test_how_drops_are_told() -> None:
     """Only what was dropped is named."""
     assert str(Dropped(tasks=3, spans=1)) == "3 tasks, 1 spans"
+
+
+class Changing(dict[Any, Any]):
+    """A dict that another thread changes while somebody walks it for the first time."""
+
+    def items(self) -> Any:
+        return View([*super().items()])
+
+    def values(self) -> Any:
+        return View([*super().values()])
+
+
+class View(list[Any]):
+    walked = False
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.walked:
+            self.walked = True
+            raise RuntimeError("dictionary changed size during iteration")
+        return super().__iter__()
+
+
+def test_another_thread_may_stop_a_recording() -> None:
+    """What the loop writes meanwhile does not stand in its way."""
+    kept = store.Store()
+    row = kept.row("task", None, None, None, 0, 0.0)
+    kept.accounts = {7: Account(0)}
+    for name in ("live", "accounts", "open_spans"):
+        setattr(kept, name, Changing(getattr(kept, name)))
+    frozen = kept.frozen()
+    assert frozen.live == {0: row}
+    assert frozen.accounts.keys() == {7}
+    kept.live = Changing(kept.live)
+    kept.clear()
+    assert not kept.live

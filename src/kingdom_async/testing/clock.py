@@ -6,15 +6,15 @@ Rule: time moves only while every task waits, and then to the very moment of the
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
-import sniffio
 
 from .._arguments import check_seconds, name_of, refuse_async_generator, shown
-from .._backend import choose_backend
+from .._backend import choose_backend, running_library
 from .clocks.idle import GRACE, Deadlock, Idle
 from .internals.clocks import ASYNCIO_CLOCK
 from .internals.features import need
@@ -94,7 +94,7 @@ def virtual_backend(backend: str, idle: Idle | None = None) -> tuple[str, dict[s
 
 def running_idle() -> Idle | None:
     """Who decides in the loop that runs here; None on real time."""
-    if sniffio.current_async_library() == "trio":
+    if running_library() == "trio":
         from .clocks.trio_clock import idle_here
 
         return idle_here()
@@ -116,9 +116,8 @@ def _refuse(func: object, grace: float) -> None:
             "write run_virtual(main)"
         )
     check_seconds("grace", grace, "it is real time, such as 0.02")
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
+    library = running_library()
+    if library is None:
         return
     raise RuntimeError(
         f"run_virtual({name_of(func)}) inside a running {library} loop; it starts a loop of "
@@ -127,7 +126,7 @@ def _refuse(func: object, grace: float) -> None:
 
 
 def _awaitable(func: object, answer: Awaitable[T]) -> Awaitable[T]:
-    if not isinstance(answer, Awaitable):
+    if not inspect.isawaitable(answer):
         raise TypeError(
             f"run_virtual() takes an async function, and {name_of(func)} returned "
             f"{shown(answer)}; define it with async def"

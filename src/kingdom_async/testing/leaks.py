@@ -23,9 +23,8 @@ from anyio.lowlevel import checkpoint
 from anyio.to_thread import current_default_thread_limiter
 
 from .._arguments import check_seconds, shown
-from .._backend import current_backend
 from .._limits import LIMITERS
-from ..trace.loops import AsyncioLoop, Loop, NativeTask
+from ..trace.here import current_loop
 from ..trace.stacks import Line, frames, is_library
 from .internals import leaks as internals
 from .leftovers.births import AnyCoroutine, Births, Born, origin, still_open, where_left
@@ -33,6 +32,8 @@ from .leftovers.left import Leak, LeakError
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
+
+    from ..trace.loops import NativeTask
 
 _TURNS = 50  # of the loop, in which tasks that are over may come to their end
 _PAUSE = 0.001  # seconds
@@ -102,7 +103,7 @@ class Watch:
     """What has begun since `begin` and is not over: for a task of the loop that runs here."""
 
     def __init__(self) -> None:
-        self._loop = _current_loop()
+        self._loop = current_loop()
         self._births = Births()
         self._untouched: WeakSet[AnyCoroutine] | None = None
         self._host = self._loop.current_task()
@@ -196,15 +197,6 @@ class Watch:
             if id(coroutine) not in known:
                 where = f"called at {origin(coroutine)}"
                 yield Leak("coroutine", f"{coroutine.__qualname__}()", where)
-
-
-def _current_loop() -> Loop:
-    backend = current_backend()
-    if backend == "trio":
-        from ..trace.instrument import TrioLoop
-
-        return TrioLoop()
-    return AsyncioLoop(backend)
 
 
 def _left(born: Born, what: Any) -> Iterator[Leak]:

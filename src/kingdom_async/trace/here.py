@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
@@ -21,11 +20,7 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: If none does.
     """
-    try:
-        backend = current_backend()
-    except RuntimeError:  # in a callback of asyncio's, where no task runs
-        loop = type(asyncio.get_running_loop()).__module__
-        backend = "asyncio+uvloop" if loop.startswith("uvloop") else "asyncio"
+    backend = current_backend()
     if backend == "trio":
         from .instrument import TrioLoop
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from platform import python_version
 from typing import TYPE_CHECKING, Literal
 
+from .._arguments import check_seconds
 from .flight import FlightRecorder
 from .guard import guarded
 from .lints.suspects import Thresholds
@@ -49,7 +50,7 @@ class Recording:
         if level not in ("life", "steps"):
             raise ValueError(f"level must be 'life' or 'steps', not {level!r}")
         for name, number in (("tasks", tasks), ("steps", steps)):
-            if not isinstance(number, int) or number < 1:
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"{name} must be 1 or more records to keep, not {number!r}")
         self.level: Level = level
         self.thresholds: Thresholds = thresholds or Thresholds()
@@ -148,6 +149,8 @@ class Recording:
         Raises:
             OSError: If the file cannot be written.
         """
+        if last is not None:
+            check_seconds("last", last, "write dump(last=5)")
         snapshot = self.snapshot()
         if last is not None:
             snapshot = snapshot.since(snapshot.ended - last)

@@ -10,9 +10,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import sniffio
-
 from ..._arguments import name_of, refuse_async_generator, shown
+from ..._backend import running_library
 from ..reports import called
 
 Check = Callable[[], object]
@@ -71,9 +70,8 @@ def ask(call: str, check: Check) -> None:
 
 
 def refuse_running_loop(call: str, body: object) -> None:
-    try:
-        library = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
+    library = running_library()
+    if library is None:
         return
     raise RuntimeError(
         f"{call}({name_of(body)}) inside a running {library} loop; it starts loops of its own, "

@@ -19,13 +19,14 @@ from anyio.lowlevel import checkpoint
 from ..._arguments import name_of
 from ..._backend import anyio_backend
 from ..._failures import without
+from ...trace.here import current_loop
 from ...trace.hub import hub
 from ...trace.views.tree import tree_of
 from ..clock import virtual_backend
 from ..clocks.idle import Deadlock, Idle
 from ..internals.faults import open_all_shields, trio_in_order
 from ..internals.leaks import STAYS
-from ..leaks import Watch, _current_loop
+from ..leaks import Watch
 from ..reports import Broken
 from .checked import coroutine_of
 from .coroutines import Abandoned
@@ -157,7 +158,7 @@ class _Program:
     async def main(self) -> None:
         self.watch = watch = Watch()
         held = Held(self._settings.watch)
-        self._loop = _current_loop()
+        self._loop = current_loop()
         watch.begin()
         try:
             with self._watchdog.watching(lambda: self._injector.turns, self._give_up):
