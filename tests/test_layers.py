@@ -26,7 +26,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "_shielded": {"_scopes"},
         "_members": set(),
         "_groups": {"_members"},
-        "_limits": set(),
+        "_limits": {"_tokens"},
         "_tokens": set(),
         "_queue_streams": set(),
         "_queue_state": set(),
@@ -74,7 +74,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "trace/views/otel_spans": {"trace/records", "trace/snapshot", "trace/views/texts"},
         "trace/logs": {"trace/records"},
         "trace/lints/suspects": {"trace/records"},
-        "trace/lints/waits": set(),
+        "trace/lints/waits": {"trace/stacks"},
         "trace/monitor": {"trace/guard", "trace/loops", "trace/records"},
     },
     {  # who writes them

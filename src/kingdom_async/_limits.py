@@ -7,9 +7,10 @@ other, on any backend: what is borrowed or waited for is kept per run.
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from anyio import (
@@ -22,7 +23,9 @@ from anyio import (
 )
 from anyio.lowlevel import current_token
 
+from . import _observe
 from ._arguments import name_of, shown
+from ._tokens import seen_wait
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,8 +93,7 @@ class Limiter(CapacityLimiter):
         return f"<Limiter {self.name!r} tokens={self._tokens}>"
 
     async def __aenter__(self) -> None:
-        with self._misused:
-            await self.current.acquire()
+        await self.acquire()
 
     async def __aexit__(
         self,
@@ -99,8 +101,7 @@ class Limiter(CapacityLimiter):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        with self._misused:
-            self.current.release()
+        self.release()
 
     @property
     def total_tokens(self) -> float:
@@ -134,11 +135,16 @@ class Limiter(CapacityLimiter):
 
     async def acquire(self) -> None:
         with self._misused:
-            await self.current.acquire()
+            await self._seen(self.current.acquire())
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
         with self._misused:
-            await self.current.acquire_on_behalf_of(borrower)
+            await self._seen(self.current.acquire_on_behalf_of(borrower))
+
+    def _seen(self, wait: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
+        if _observe.observer is None:
+            return wait
+        return seen_wait(wait, self.current, repr(self.name))
 
     def release(self) -> None:
         with self._misused:

@@ -182,8 +182,8 @@ async def _in_process(
             "already; leave out either limiter= or the 'async with' around the call"
         )
     payload = pickle_call(func, args, name_of(func))
-    if _observe.observer is not None:
-        limiter = _seen_limiter(limiter)
+    if _observe.observer is not None and not isinstance(limiter, Limiter):
+        limiter = _seen_limiter(limiter)  # a Limiter tells by itself who waits for it
     try:
         outcome = await to_process.run_sync(
             call_pickled, payload, cancellable=abandon, limiter=limiter
@@ -201,8 +201,7 @@ def _seen_limiter(limiter: CapacityLimiter | None) -> CapacityLimiter:
     if limiter is None:
         limiter = to_process.current_default_process_limiter()
         return cast("CapacityLimiter", SeenLimiter(limiter, "the default process limiter"))
-    name = repr(limiter.name if isinstance(limiter, Limiter) else limiter)
-    return cast("CapacityLimiter", SeenLimiter(limiter, name))
+    return cast("CapacityLimiter", SeenLimiter(limiter, repr(limiter)))
 
 
 def _no_limiter(limiter: object) -> TypeError:

@@ -61,14 +61,14 @@ class ThreadCall(Generic[T]):
         self.limiter = limiter
         self._func = func
         self._args = args
-        self._limiter_name = name
+        self.limiter_name = name
         self._lock = threading.Lock()
         self._state = _State.WAITING
         self._error: BaseException | None = None
         self._is_abandoned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._parent = _current.get()
-        self._host: int | None = None
+        self.host: int | None = None
         self._waiter: int | None = None  # the task that waits for this call, by its id
         self._borrower: object = self
 
@@ -145,7 +145,7 @@ class ThreadCall(Generic[T]):
         self.limiter.release_on_behalf_of(self)
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:  # trio
-        self._host = self._waiter = get_current_task().id
+        self.host = self._waiter = get_current_task().id
         self._borrower = borrower
         await self._acquire(borrower)
 
@@ -172,7 +172,7 @@ class ThreadCall(Generic[T]):
         wait = self.limiter.acquire_on_behalf_of(borrower)
         if _observe.observer is None:
             return wait
-        return seen_wait(wait, self.limiter, self._limiter_name)
+        return seen_wait(wait, self.limiter, self.limiter_name)
 
     # --- deadlock --------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class ThreadCall(Generic[T]):
         that it starts inherit its context, but the thread may not wait for them.
         """
         task = get_current_task()
-        if self._parent is not None and task.id == self._parent._host:
+        if self._parent is not None and task.id == self._parent.host:
             return True
         frame = getattr(task.coro, "cr_frame", None)
         return frame is not None and frame.f_globals.get("__name__") in _CALL_BACKS
@@ -199,7 +199,7 @@ class ThreadCall(Generic[T]):
             stuck = rest
         if self not in stuck:
             return
-        tokens = f"every token of {self._limiter_name} ({self.limiter.total_tokens} in all)"
+        tokens = f"every token of {self.limiter_name} ({self.limiter.total_tokens} in all)"
         if self._parent is None:
             raise LimiterDeadlock(
                 f"offload({name_of(self._func)}), by a task that holds a token of the same "

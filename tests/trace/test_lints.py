@@ -673,7 +673,7 @@ class Condition:
         (lock, "a lock"),
         (semaphore, "a semaphore"),
         (native_lock, "a semaphore"),
-        (limiter, "a token of a limiter"),
+        (limiter, "a token of limiter 'database'"),
         (Condition, "a condition"),
         (Full, "room in a queue"),
         (Stream, "room in a queue"),
@@ -697,6 +697,43 @@ async def test_stuck(look: Look, make: Callable[[], Any], what: str) -> None:
     assert message.startswith("task 'waits' (test_lints.py:")
     assert f" in wait) has waited 30 s for {what}: " in message
     assert message.rpartition(": ")[2].startswith(("await self.", "async with self."))
+
+
+@pytest.mark.parametrize("how", ["block", "call"])
+async def test_stuck_at_what_has_a_name(look: Look, how: str) -> None:
+    """The limiter and the queue are named, and so is the task that holds the token."""
+    database, jobs = ka.Limiter(1, name="database"), ka.Queue[int](1, name="jobs")
+
+    async def holds() -> None:
+        async with database:
+            await done.wait()
+
+    async def wants() -> None:
+        if how == "call":
+            await ka.offload(int, limiter=database)
+        else:
+            async with database:
+                pass
+
+    done = anyio.Event()
+    jobs.put_nowait(1)
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(holds, name="holder")
+            await settle()
+            group.start_soon(wants)
+            group.start_soon(jobs.put, 2)
+            await settle()
+            look(0)
+            look(31)
+            done.set()
+            jobs.drain()
+            await settle()
+            jobs.drain()
+    messages = found(recording, "stuck")
+    limiter = "'database'" if how == "call" else "limiter 'database'"
+    for said in (f"31 s for a token of {limiter}, held by task 'holder'", "queue 'jobs'"):
+        assert sum(said in message for message in messages) == 1
 
 
 async def test_stuck_anew(look: Look) -> None:

@@ -415,6 +415,27 @@ async def test_a_call_waits_for_a_token(level: Level) -> None:
     assert call.start <= wait.start < wait.end <= call.end
 
 
+@levels
+@pytest.mark.parametrize("how", ["block", "anyio's call"])
+async def test_a_task_waits_for_a_token(level: Level, how: str) -> None:
+    """Whoever borrows of a limiter: the wait is one span of the task, with its name."""
+    limiter = ka.Limiter(1, name="database")
+
+    async def wants() -> None:
+        if how == "block":
+            async with limiter:
+                pass
+        else:
+            await anyio.to_thread.run_sync(int, limiter=limiter)
+
+    with trace.recording(level) as recording:
+        async with ka.TaskGroup() as group, limiter:
+            group.start_soon(wants, name="wants")
+            await settle()
+            assert told(recording) == [("waits for 'database'", "wants", "running", None)]
+    assert told(recording) == [("waits for 'database'", "wants", "ok", None)]
+
+
 async def test_a_call_waits_for_a_limiter_without_a_name() -> None:
     """It is called by its type."""
     with trace.recording() as recording:

@@ -20,7 +20,7 @@ from ..records import now
 from ..stacks import frames, lines, links
 from .cancels import Cancels
 from .leaks import Leaks
-from .waits import Waits, known_waits
+from .waits import Waits, in_words, known_waits
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -179,8 +179,13 @@ class Sampler:
             self._waits[serial] = _ref(innermost), at
             self._told.discard(("stuck", serial))
         elif at - wait[1] >= self._limits.stuck:
-            what = f"has waited {at - wait[1]:.3g} s for {scarce}"
+            named = in_words(scarce, frames(stack[0][0]), self._name_of)
+            what = f"has waited {at - wait[1]:.3g} s for {named}"
             self._tell("stuck", serial, what, stack, at - wait[1])
+
+    def _name_of(self, ident: int) -> str | None:
+        row = self._store.live.get(self._store.serials.get(ident, -1))
+        return None if row is None else Life(*row).name
 
     def _look_for_spell(self, seen: _Seen, stack: Stack, at: float, waits: Waits) -> None:
         serial, account = seen.serial, self._store.accounts.get(seen.ident)

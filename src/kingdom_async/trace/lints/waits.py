@@ -1,16 +1,24 @@
 """What a task waits for, told by the functions on its await stack.
 
-Rule: told by code objects of the libraries that are loaded, and by nothing that the program
-holds. A function that a library does not have is left out.
+Rule: told by code objects of the libraries that are loaded. A function that a library does not
+have is left out. The limiter or queue itself is looked at only when somebody is told of it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from inspect import unwrap
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
+
+from anyio import CapacityLimiter
+
+from ..._buffer import Buffer
+from ..._limits import Limiter
+from ..._thread_calls import ThreadCall
+from ..stacks import variable
 
 #: Waits that end only when somebody gives something back, and what that is.
 _SCARCE = {
@@ -68,6 +76,35 @@ class Waits:
         self._kept = [*scarce, *checkpoints]
         self.scarce: dict[int, str] = {id(code): what for code, what in scarce}
         self.checkpoints: set[int] = {id(code) for code in checkpoints}
+
+
+def in_words(
+    what: str, waiting: Iterable[FrameType], name_of: Callable[[int], str | None]
+) -> str:
+    """*what* is waited for, with its name where it has one, and who holds the tokens.
+
+    Args:
+        what: One of those above.
+        waiting: The frames of who waits, the outermost first.
+        name_of: The name of a task, by its ``id``.
+    """
+    holders: list[str] = []
+    for frame in waiting:
+        owner: Any = variable(frame, "self")
+        if isinstance(owner, Limiter):
+            what = what.replace("a limiter", f"limiter {owner.name!r}")
+        elif isinstance(owner, Buffer) and owner.name is not None:
+            what = what.replace("a queue", f"queue {owner.name!r}")
+        elif isinstance(owner, ThreadCall):
+            what = what.replace("a limiter", owner.limiter_name)
+        elif isinstance(owner, CapacityLimiter):
+            borrowers = owner.statistics().borrowers
+            idents = (one.host if isinstance(one, ThreadCall) else id(one) for one in borrowers)
+            holders = [name for ident in idents if (name := name_of(ident or 0)) is not None]
+    if not holders:
+        return what
+    more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+    return f"{what}, held by task {holders[0]!r}{more}"
 
 
 @lru_cache(maxsize=4)
