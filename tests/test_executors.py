@@ -188,6 +188,13 @@ async def test_a_result_that_cannot_be_pickled_gets_a_sentence(executor: Executo
         await ka.offload(elsewhere.lock, to=executor)
 
 
+@pytest.mark.parametrize("kind", ["processes", "loky"])
+async def test_an_error_of_the_function_that_tells_of_pickling(executor: Executor) -> None:
+    """It comes back as it is: nothing was wrong with the way there and back."""
+    with pytest.raises(LookupError, match="cannot pickle the cucumber"):
+        await ka.offload(elsewhere.fail, "cannot pickle the cucumber", to=executor)
+
+
 async def test_a_broken_pool_gets_a_sentence() -> None:
     """A worker that dies breaks a process pool for good; the error says what may be wrong."""
     sentence = (

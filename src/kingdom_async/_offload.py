@@ -246,6 +246,12 @@ def _how_it_broke(code: int | None) -> str:
     return f"the worker process broke while it ran the call: it ended with {said}{memory}"
 
 
+def _is_its_own(error: Exception) -> bool:
+    """True if the worker of a process pool tells that the function itself has raised it."""
+    told = error.__cause__
+    return type(told).__name__ == "_RemoteTraceback" and " in _process_worker\n" in str(told)
+
+
 async def _in_executor(
     executor: Executor, func: Callable[..., T], args: tuple[Any, ...], abandon: bool
 ) -> T:
@@ -321,6 +327,8 @@ def _explained(
             "outcome cannot be pickled; give a function from the top level of a module, and "
             "plain data"
         )
+    if _is_its_own(error):
+        return None
     if isinstance(error, PicklingError) or _PICKLE_FAILED.search(str(error)):
         return OffloadError(
             f"offload({name_of(func)}): the call or its outcome cannot be pickled ({error}); "

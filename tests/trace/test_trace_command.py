@@ -493,6 +493,18 @@ def test_explains_that_textual_is_missing(folder: Path) -> None:
         assert run("tree").returncode == 0
 
 
+def test_top_needs_a_terminal(folder: Path) -> None:
+    """Into a file or a pipe it would write control characters, and without an end."""
+    with running(SERVICE, folder, "serves", KINGDOM_ASYNC_CONTROL="1"):
+        program = "import sys; from kingdom_async.cli import main; sys.exit(main())"
+        arguments = [sys.executable, "-c", program, "trace", "top"]
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "trace top needs a terminal; to print what there is, use trace tree" in done.stderr
+
+
 def test_refuses_an_interval_that_cannot_be(folder: Path, capsys: Out) -> None:
     """A sentence."""
     assert main(["trace", "top", "--interval", "0"]) == 1

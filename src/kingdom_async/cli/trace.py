@@ -206,6 +206,8 @@ def _top(arguments: argparse.Namespace) -> None:
         raise _Problem(
             "trace top needs textual; run: pip install 'kingdom_async[cli]'"
         ) from None
+    if not sys.stdout.isatty():
+        raise _Problem("trace top needs a terminal; to print what there is, use trace tree")
     Top(control, interval=arguments.interval).run()
 
 
