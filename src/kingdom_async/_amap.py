@@ -84,6 +84,9 @@ async def amap(
         One result per item, in the order of the items.
 
     Raises:
+        Exception: What the function raises, or what *items* does.
+        TypeError: If *func* is no async function, or *items* cannot be iterated over.
+        ValueError: If *limit* is less than 1, or left out for an async iterable.
         TaskCancelled: If an item was cancelled natively (``asyncio.Task.cancel``).
 
     Example:

@@ -89,6 +89,13 @@ def imap(
     Returns:
         An async context manager, which gives an async iterator for one task.
 
+    Raises:
+        TypeError: If *func* is no function, *items* cannot be iterated over, or such.
+        ValueError: If *limit* is less than 1, or *rate* is no rate.
+        RuntimeError: If it is entered twice, or iterated over outside of its block or by two
+            tasks at once.
+        TaskCancelled: If a task of it was cancelled natively (``asyncio.Task.cancel``).
+
     Example:
         >>> async with ka.imap(fetch, urls, limit=10) as pages:
         ...     async for page in pages:

@@ -63,6 +63,10 @@ class Limiter(CapacityLimiter):
         tokens: How many may be borrowed at once; ``math.inf`` for no limit.
         name: What errors and traces call it, such as "database".
 
+    Raises:
+        TypeError: If there is no name, or *tokens* is no number.
+        ValueError: If *tokens* is less than 1.
+
     Example:
         >>> DATABASE = ka.Limiter(5, name="database")
         >>> rows = await ka.offload(query, sql, limiter=DATABASE)

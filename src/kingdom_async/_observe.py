@@ -52,7 +52,7 @@ class Observer(Protocol):
         """The task that was to be started last could not be."""
 
     def spawning(self, name: str, group: Group | None) -> Any:
-        """The same in two parts; what is returned is the task's ticket for `child`."""
+        """As `wrapped`, in two parts; what is returned is the task's ticket for `child`."""
 
     def unstarted(self, ticket: Any, error: BaseException) -> None:
         """A task of which `spawning` was told ended with *error*, perhaps before `child`."""

@@ -102,6 +102,8 @@ async def offload(
         Exception: What the function raises.
         OffloadError: If it could not be sent there, or its outcome not brought back.
         LimiterDeadlock: If waiting for a token would never end.
+        TypeError: If *func* is no ordinary function, or *limiter* no limiter.
+        ValueError: If there is no such place, or an executor is given a *limiter*.
 
     Example:
         >>> rows = await ka.offload(query, "select 1", limiter=DATABASE)

@@ -28,8 +28,8 @@ class BatchBuffer(Buffer[T]):
 
         Args:
             max_items: The most to take; at least 1.
-            linger: Seconds to wait for more, counted from the first item there. A full buffer
-                ends the wait, and so does the close of the queue.
+            linger: Seconds to wait for more, counted from when this call finds the first item
+                there. A full buffer ends the wait, and so does the close of the queue.
 
         Returns:
             At least one item.

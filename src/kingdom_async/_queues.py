@@ -80,6 +80,10 @@ class Queue(BatchBuffer[T]):
             ``"drop_old"`` (counted in ``statistics().dropped``), ``"error"`` (`QueueFull`).
         name: What errors, logs and traces call it.
 
+    Raises:
+        TypeError: If *maxsize* is no whole number.
+        ValueError: If *maxsize* is less than 1, or there is no such *overflow*.
+
     Example:
         >>> queue = ka.Queue[str](100)
         >>> async def produce():

@@ -44,7 +44,8 @@ def first_success(
     When it returns, the others have ended. A value that comes too late (a loser that
     succeeded in the same moment, or a winner whose caller was cancelled) goes to *discard*. A
     loser that fails while being cancelled is logged, and so is a late value without *discard*.
-    That all failed wins over a cancellation of the caller; if only some did, they are logged.
+    That all failed wins over a cancellation of the caller. If only some did, they are logged:
+    with a winner for whoever debugs (level DEBUG), under a cancellation as errors.
 
     Args:
         coros: Coroutines, at least one; those that never start are closed.

@@ -57,6 +57,11 @@ def run(
         ValueError: If a setting is not valid.
         ImportError: If the backend is not installed.
         RuntimeError: If an event loop runs in this thread already.
+        TypeError: If *func* is no async function.
+        KeyboardInterrupt: On Ctrl-C.
+
+    Warns:
+        UserWarning: For a ``KINGDOM_ASYNC_`` variable that does not exist.
 
     Example:
         >>> ka.run(main, "https://example.org", backend="trio")

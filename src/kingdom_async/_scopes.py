@@ -133,6 +133,7 @@ def fail_after(
     Raises:
         DeadlineExceeded: From the end of the block; the cancellation is its cause, and shows
             the line at which time ran out.
+        TypeError: If *delay* is no number.
 
     Example:
         >>> with ka.fail_after(5, reason="loading the profile"):
@@ -227,6 +228,10 @@ def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
 
     Returns:
         The scope to enter; ``scope.cancelled_caught`` tells afterwards whether time ran out.
+
+    Raises:
+        TypeError: If *delay* is no number.
+        NoEventLoopError: If no event loop runs; `fail_after` raises it on entry only.
 
     Example:
         >>> with ka.move_on_after(1) as scope:

@@ -1,7 +1,7 @@
 """The running loop, as a tracer sees it: its tasks, its thread, and a way into it.
 
-Rule: what is asked of asyncio is asked here, and what is asked of trio in `instrument`; the
-rest of the tracer knows neither.
+Rule: what a tracer asks of a loop, it asks through these classes; that of trio is in
+`instrument`. Hooks into asyncio's steps and the words of its cancellations are in `raw`.
 """
 
 from __future__ import annotations

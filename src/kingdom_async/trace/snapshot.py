@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,16 +117,6 @@ class Snapshot:
             raise ValueError(
                 f"this is no recording of kingdom_async ({error}); {_HOW}"
             ) from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recording as plain dicts and lists, each record with its field names."""
-        data = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in _KINDS:
-            data[name] = [
-                asdict(record) if not isinstance(record, tuple) else record._asdict()  # type: ignore[attr-defined]
-                for record in data[name]
-            ]
-        return {**data, "dropped": self.dropped._asdict()}
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline: one page that needs no network.

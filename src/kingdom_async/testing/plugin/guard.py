@@ -166,7 +166,6 @@ class Guard:
         self._phase: Phase | None = None
         self._thread: threading.Thread | None = None
         self._watched = threading.get_ident()
-        self._may_raise = False
 
     @contextmanager
     def phase(self, what: str, seconds: float) -> Generator[Phase]:

@@ -5,13 +5,11 @@ Rule: it is asked in the loop that used it, and compared with what it was before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from ..._arguments import shown
 from ..internals import faults as internals
-
-Watched = Collection[object] | Callable[[], object]
 
 
 class Held:
@@ -49,7 +47,7 @@ def refuse_unwatchable(watch: object) -> None:
     things: list[object] = [*watch]  # pyright: ignore[reportUnknownArgumentType]
     for one in things:
         if not _is_source(one):
-            _state_or_refuse(one)
+            _state(one)
 
 
 def _is_source(one: object) -> bool:
@@ -67,18 +65,12 @@ def _made(source: Any) -> list[object]:
 
 
 def _state(one: Any) -> str:
-    return _state_or_refuse(one)
-
-
-def _state_or_refuse(one: Any) -> str:
+    """What somebody may hold of it; raises for what cannot be held."""
     value = internals.semaphore_value(one)
     if value is not None:
         return f"value {value}"
     if _is_limiter(one):
-        try:
-            return f"borrowed tokens: {one.borrowed_tokens}"
-        except RuntimeError:  # a Limiter counts per run, and there is none yet
-            return _NONE_BORROWED
+        return f"borrowed tokens: {one.borrowed_tokens}"
     if callable(locked := getattr(one, "locked", None)):
         return "locked" if locked() else "free"
     raise TypeError(

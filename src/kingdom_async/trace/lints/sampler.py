@@ -16,7 +16,6 @@ from weakref import ref
 from ..loops import tasks_of
 from ..raw.rows import PARENT, Life
 from ..raw.store import copied
-from ..records import now
 from ..stacks import frames, lines, links
 from .cancels import Cancels
 from .leaks import Leaks
@@ -64,13 +63,11 @@ class Sampler:
         deadlines: By ``id`` of the task: the deadlines around what it does now.
     """
 
-    def __init__(
-        self, recorder: Recorder, deadlines: Mapping[int, list[Deadline]] | None = None
-    ) -> None:
+    def __init__(self, recorder: Recorder, deadlines: Mapping[int, list[Deadline]]) -> None:
         self._recorder = recorder
         self._store = recorder.store
         self._limits = recorder.thresholds
-        self._deadlines: Mapping[int, list[Deadline]] = {} if deadlines is None else deadlines
+        self._deadlines = deadlines
         self._round: Iterator[_Seen] = iter(())
         self._at_once = _AT_LEAST
         #: The serials of the tasks that have children.
@@ -88,9 +85,8 @@ class Sampler:
         self.tick(at)
         return at + EVERY
 
-    def tick(self, at: float | None = None) -> None:
+    def tick(self, at: float) -> None:
         """Look at the next tasks, as of *at*."""
-        at = now() if at is None else at
         self._leaks.look(at)
         waits, cancels = known_waits(), Cancels(self._recorder)
         for number, seen in enumerate(self._next()):
