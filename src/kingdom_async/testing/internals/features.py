@@ -1,8 +1,8 @@
 """Whether a testing tool can work with the asyncio, trio and anyio that are installed.
 
 Rule: the private names that `kingdom_async.testing` relies on are used in this folder. Each
-feature that needs some has a check, which runs once, when the feature is first used: where a name
-is gone, the feature is off and says so, and nothing else is.
+feature that needs some has a check, which runs once, when the feature is first used: where a
+name is gone, the feature is off and says so, and nothing else is.
 
 To add one: write the functions that use the names, then a check that tries them for real or
 asks for each name, and register it with ``@checks("what the user knows it as")``. Call `need`
