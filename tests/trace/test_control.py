@@ -517,10 +517,12 @@ async def test_tasks_with_lints_come_first() -> None:
             await ka.offload(int)
             with trace.serve_control() as path:
                 answer = await elsewhere(control_at(path).top)
-                assert answer["rows"][0]["name"] == "bad"
-                assert answer["rows"][0]["warning"] == "long-step"
-                assert answer["lints"][0]["kind"] == "long-step"
-                assert "task 'bad'" in answer["lints"][0]["message"]
+                # On a busy machine another task may have been held up, and have one too.
+                warned = [row for row in answer["rows"] if row["warning"]]
+                assert answer["rows"][: len(warned)] == warned
+                assert ("bad", "long-step") in [(row["name"], row["warning"]) for row in warned]
+                assert {lint["kind"] for lint in answer["lints"]} == {"long-step"}
+                assert any("task 'bad'" in lint["message"] for lint in answer["lints"])
             group.cancel_scope.cancel()
 
 
