@@ -43,6 +43,13 @@ async def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_settings() == Settings("asyncio", None, "off", None, False, None, None)
 
 
+@pytest.mark.parametrize("level", ["life", "steps"])
+def test_a_level_and_where_to(level: str) -> None:
+    """What stands behind the colon is a path."""
+    settings = read_settings(trace=f"{level}:out:1.html")
+    assert (settings.trace, settings.trace_path) == (level, "out:1.html")
+
+
 async def test_applies_threads_for_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """And gives the limiter back as it was, also after an error."""
     before = _tokens()

@@ -468,6 +468,27 @@ async def test_a_daemon_started_by_a_task_after_the_body_lives_as_long_as_tasks_
 
 
 @BOTH
+async def test_a_group_ends_its_own_daemons_only(errors: Any) -> None:
+    """Those of the group around it, of the same task, live on."""
+    log: list[str] = []
+
+    async def beat(name: str) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            log.append(name)
+
+    async with ka.TaskGroup(errors=errors) as outer:
+        outer.start_soon(beat, "outer", daemon=True)
+        async with ka.TaskGroup(errors=errors) as inner:
+            inner.start_soon(beat, "inner", daemon=True)
+            await settle()
+        await settle()
+        assert log == ["inner"]
+    assert log == ["inner", "outer"]
+
+
+@BOTH
 async def test_a_task_that_starts_up_keeps_daemons_alive(errors: Any) -> None:
     """Also where a task of another group starts it: it may need them to come up."""
     log: list[str] = []

@@ -456,6 +456,50 @@ async def test_what_was_cancelled_before_the_call_is_not_cancelled_again(
     await task
 
 
+async def fails() -> None:
+    raise ValueError
+
+
+@asyncio_only
+async def test_what_was_cancelled_before_a_group_that_fails_is_not_cancelled_again() -> None:
+    """Where nothing cancels the group but its own failure."""
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        with pytest.raises(ValueError, match="^$"):
+            async with ka.TaskGroup(errors="first") as group:
+                group.start_soon(fails)
+        await checkpoint()
+
+    task = asyncio.ensure_future(main())
+    await settle()
+    task.cancel()
+    await task
+
+
+@asyncio_only
+@pytest.mark.parametrize("daemon", [False, True])
+async def test_a_failure_wins_over_a_cancellation_at_the_exit(daemon: bool) -> None:
+    """Also where the task that failed is over by then, and none is left to wait for."""
+    failures: list[ValueError] = []
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            async with ka.TaskGroup(errors="first") as group:
+                group.start_soon(fails, daemon=daemon)
+                with anyio.CancelScope(shield=True):
+                    await settle()
+                task.cancel()
+        except ValueError as error:
+            failures.append(error)
+
+    await asyncio.wait([asyncio.ensure_future(main())])
+    assert len(failures) == 1
+
+
 @asyncio_only
 @pytest.mark.parametrize("errors", ["group", "first"])
 @pytest.mark.parametrize("daemon", [False, True])
