@@ -467,7 +467,7 @@ async def test_what_was_cancelled_before_a_group_that_fails_is_not_cancelled_aga
     async def main() -> None:
         with pytest.raises(asyncio.CancelledError):
             await anyio.sleep_forever()
-        with pytest.raises(ValueError, match="^$"):
+        with pytest.raises(ValueError, match=r"^$"):
             async with ka.TaskGroup(errors="first") as group:
                 group.start_soon(fails)
         await checkpoint()
