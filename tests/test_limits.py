@@ -576,3 +576,14 @@ def test_its_repr() -> None:
     """What it limits to is seen."""
     assert repr(ka.RateLimit(10, burst=2)) == "<RateLimit 10 a second, burst=2>"
     assert repr(ka.RateLimit(0.5)) == "<RateLimit 0.5 a second, burst=1>"
+
+
+async def test_a_limiter_tells_how_many_tokens_are_left() -> None:
+    """Of five, of which two are borrowed."""
+    limiter = ka.Limiter(5, name="five")
+    first, second = object(), object()
+    for borrower in (first, second):
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    assert (limiter.borrowed_tokens, limiter.available_tokens) == (2, 3)
+    for borrower in (first, second):
+        limiter.release_on_behalf_of(borrower)
