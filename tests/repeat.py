@@ -11,6 +11,7 @@ takes half an hour hangs, and counts as failed.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def main() -> int:
     broken = 0
     for number in range(1, asked.times + 1):
         failed, last_line = _run(asked.pytest)
-        failures.update(failed)
+        failures.update(failed.keys())
         broken += bool(failed)
         print(f"{number} of {asked.times}: {last_line}", flush=True)
         for test, why in failed.items():
@@ -53,8 +54,9 @@ def _run(arguments: list[str]) -> tuple[dict[str, str], str]:
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=_ROOT, capture_output=True, text=True, timeout=_STUCK, check=False
-        )
+            command, cwd=_ROOT, env={**os.environ, "COLUMNS": "300"},  # for a whole reason
+            capture_output=True, text=True, timeout=_STUCK, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"the run": f"did not end in {_STUCK} s"}, "hung"
     failed: dict[str, str] = dict(_FAILED.findall(done.stdout))
