@@ -142,14 +142,19 @@ class _Applied(AbstractContextManager[None]):
         self._tracing = ExitStack()
 
     def __enter__(self) -> None:
+        with self._tracing as entered:  # ended, if what follows raises
+            self._enter(entered)
+            self._tracing = entered.pop_all()
+
+    def _enter(self, tracing: ExitStack) -> None:
         if self._level != "off" or self._control:
             from .trace.control.programs import traced
 
-            self._tracing.enter_context(traced(self._level, self._path, control=self._control))
+            tracing.enter_context(traced(self._level, self._path, control=self._control))
         if self._watchdog is not None:
             from .trace.lints.watchdog import of_program
 
-            self._tracing.enter_context(of_program(self._watchdog))
+            tracing.enter_context(of_program(self._watchdog))
         if self._threads is not None:
             self._limiter = current_default_thread_limiter()
             self._before = self._limiter.total_tokens

@@ -45,11 +45,12 @@ class Watchdog:
             progress: A number that changes with every step.
             give_up: Called in the loop with 1, then with 2, 3 …, for as long as nothing moves.
         """
-        self._run = _Looked(progress, give_up, _caller())
+        self._run = run = _Looked(progress, give_up, _caller())
         try:
             yield
         finally:
             self._run = None
+            run.is_over = True
 
     def _look(self) -> None:
         while not self._over.wait(self._seconds / 2):
@@ -73,6 +74,7 @@ class _Looked:
         self._seen = -1
         self._still = 0
         self._times = 0
+        self.is_over = False
 
     def look(self) -> None:
         now = self._progress()
@@ -85,7 +87,8 @@ class _Looked:
                 self._call(self._tell)
 
     def _tell(self) -> None:
-        self._give_up(self._times)
+        if not self.is_over:  # it ended in the turn in which it was given up
+            self._give_up(self._times)
 
 
 def _caller() -> Callable[[Callable[[], object]], object]:
