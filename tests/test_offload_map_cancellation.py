@@ -120,8 +120,8 @@ async def test_a_slow_source_is_left_between_two_items(to: str) -> None:
     assert pulled in ([0], [0, 1])
 
 
-async def test_an_executor_finishes_its_chunk() -> None:
-    """Elsewhere it is seen between chunks: what runs is waited for, the rest not begun."""
+async def test_an_executor_of_threads_finishes_its_item() -> None:
+    """As in threads of the call's own: what runs is waited for, the rest not begun."""
     held = Held()
     with ThreadPoolExecutor(1) as executor, ka.CancelScope() as scope:
         async with ka.TaskGroup() as group:
@@ -134,7 +134,7 @@ async def test_an_executor_finishes_its_chunk() -> None:
                 await anyio.wait_all_tasks_blocked()  # what is pending is withdrawn by now
                 held.let_go()
     assert scope.cancelled_caught
-    assert (held.started, held.running) == (4, 0)
+    assert (held.started, held.running) == (1, 0)
 
 
 # --- what an async source gave away -------------------------------------------------
@@ -167,6 +167,20 @@ async def test_what_was_pulled_and_not_begun_is_named(
         "offload_map(fails_at_0) ended early; pulled from the source and not begun: 1, 2, 3"
     )
     assert queue.drain() == [4, 5]
+
+
+async def test_what_a_process_did_not_get_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelled while the process starts: the chunk is pickled by then, and not sent."""
+    queue = a_queue(3)
+    with ka.CancelScope() as scope:
+        async with ka.TaskGroup() as group:
+            group.start_soon(lambda: ka.offload_map(abs, queue, to="process", limit=1))
+            while queue.qsize() == 3:
+                await ka.checkpoint()
+            scope.cancel()
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message == "offload_map(abs) ended early; pulled from the source and not begun: 0"
+    assert queue.drain() == [1, 2]
 
 
 async def test_what_was_pulled_is_named_when_the_call_is_cancelled(

@@ -403,10 +403,20 @@ async def test_a_worker_that_ends_in_the_call_is_told_of(how: str, said: str) ->
     with pytest.raises(ka.OffloadError) as caught:
         await ka.offload(end_this_process, how, to="process")
     assert str(caught.value) == (
-        "offload(end_this_process, to='process'): the worker process broke while it ran the "
-        f"call: it ended with {said}"
+        "offload(end_this_process, to='process'): the worker process broke before it "
+        f"answered: it ended with {said}"
     )
     assert await ka.offload(abs, -1, to="process") == 1
+
+
+def write_to_standard_output() -> None:
+    os.write(1, b"hello\n")
+
+
+async def test_a_worker_whose_answer_cannot_be_read_is_told_of() -> None:
+    """Its standard output is the way back; that anyio kills it then is not what went wrong."""
+    with pytest.raises(ka.OffloadError, match="no answer that can be read; does the function"):
+        await ka.offload(write_to_standard_output, to="process")
 
 
 async def test_an_exit_in_the_function_leaves_the_worker_to_the_next_call() -> None:

@@ -122,9 +122,11 @@ class Chunk(Generic[T]):
         #: How many of the items; elsewhere all, as soon as they are sent.
         self.begun: int = 0
 
+    def __len__(self) -> int:
+        return len(self._items)
+
     def __getstate__(self) -> dict[str, Any]:
-        self.begun = len(self._items)
-        return self.__dict__
+        return {**self.__dict__, "_": _Sent(self)}
 
     def __call__(
         self, has_ended: Callable[[], bool] | None = None
@@ -145,6 +147,17 @@ class Chunk(Generic[T]):
                 if not self._keep_going:
                     break
         return perf_counter() - began, outcomes
+
+
+class _Sent:
+    """Pickled last: all of the chunk could be, and whoever gets it works it off."""
+
+    def __init__(self, chunk: Chunk[Any]) -> None:
+        self._chunk = chunk
+
+    def __reduce__(self) -> tuple[type[bool], tuple[()]]:
+        self._chunk.begun = len(self._chunk)
+        return bool, ()
 
 
 def unpickled(outcome: bytes, func: Callable[..., object]) -> Exception:

@@ -22,6 +22,7 @@ if sys.version_info < (3, 11):
 logger = logging.getLogger("kingdom_async")
 
 _CONTEXT: Any = BaseException.__dict__["__context__"]
+_LISTED = 10
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
@@ -153,12 +154,11 @@ def first_of(
         add_note(first, f"also failed: {whose}: {short_repr(other)}")
         kinds.setdefault(_kind(other), []).append((other, whose))
     for kind, alike in kinds.items():
-        other, whose = alike[0]
-        if len(alike) > 1:
-            whose += f", and {len(alike) - 1} more like it"
-        if kind == _kind(first):  # its traceback is that of the error raised
-            logger.error("also failed, as %s: %s", short_repr(first), whose)
+        if kind == _kind(first):  # their traceback is that of the error raised
+            logger.error("also failed, like %s: %s", short_repr(first), _listed(alike))
         else:
+            (other, whose), *rest = alike
+            whose += f"; like it: {_listed(rest)}" if rest else ""
             log_failure(other, "also failed, beside %s: %s", short_repr(first), whose)
     _hang_on(first, others)
     return first
@@ -171,7 +171,12 @@ def _kind(error: BaseException) -> object:
         return id(error)
     while link.tb_next is not None:
         link = link.tb_next
-    return type(error), link.tb_frame.f_code, link.tb_lineno
+    return id(type(error)), link.tb_frame.f_code, link.tb_lineno
+
+
+def _listed(failures: Sequence[tuple[BaseException, str]]) -> str:
+    named = "; ".join(f"{whose}: {short_repr(error)}" for error, whose in failures[:_LISTED])
+    return named + (f"; {len(failures) - _LISTED} more" if len(failures) > _LISTED else "")
 
 
 def contexts_of(error: BaseException) -> Iterator[BaseException]:

@@ -148,7 +148,7 @@ class Limiter(CapacityLimiter):
     def _seen(self, wait: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
         if _observe.observer is None:
             return wait
-        return seen_wait(wait, self.current, repr(self.name))
+        return seen_wait(wait, self.current, str.__repr__(self.name))
 
     def release(self) -> None:
         with self._misused:

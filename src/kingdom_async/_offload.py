@@ -20,10 +20,14 @@ from traceback import walk_tb
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from anyio import (
+    BrokenResourceError,
     BrokenWorkerProcess,
     CancelScope,
     CapacityLimiter,
+    ClosedResourceError,
+    EndOfStream,
     Event,
+    IncompleteRead,
     RunFinishedError,
     get_cancelled_exc_class,
     get_current_task,
@@ -56,6 +60,9 @@ _PICKLE_FAILED = re.compile(
     r"(?i)can('t|not) (un)?pickle|can't get (local object|attribute)"
     r"|pickl(e|ing) error|could not (de)?serialize"
 )
+
+#: How anyio hears that a worker process is gone.
+_IT_ENDED = (IncompleteRead, EndOfStream, BrokenResourceError, ClosedResourceError)
 
 Where: TypeAlias = Literal["thread", "process"] | Executor
 
@@ -194,7 +201,7 @@ async def _in_process(
         await _end_worker(error)
         raise
     except BrokenWorkerProcess as error:
-        how = _how_it_broke(await _end_worker(error))
+        how = _how_it_broke(await _end_worker(error), error.__cause__)
         raise OffloadError(f"offload({name_of(func)}, to='process'): {how}") from error
     return cast("T", unpickle_outcome(outcome, name_of(func)))
 
@@ -235,17 +242,22 @@ async def _end_worker(error: BaseException) -> int | None:
     return None
 
 
-def _how_it_broke(code: int | None) -> str:
+def _how_it_broke(code: int | None, why: BaseException | None) -> str:
     if code is None:
         return (
             "the worker process broke. It imports the program's main file again: is what "
             "starts the program there under 'if __name__ == \"__main__\":'?"
         )
+    if not isinstance(why, _IT_ENDED):  # and was killed by anyio
+        return (
+            "the worker process gave no answer that can be read; does the function, or a "
+            "program that it starts, write to the standard output?"
+        )
     said = f"exit code {code}" if code >= 0 else f"signal {-code}"
     with suppress(ValueError):
         said = Signals(-code).name
     memory = "; was memory short?" if code == -9 else ""
-    return f"the worker process broke while it ran the call: it ended with {said}{memory}"
+    return f"the worker process broke before it answered: it ended with {said}{memory}"
 
 
 def _is_its_own(error: Exception) -> bool:

@@ -83,7 +83,8 @@ async def offload_map(
     trip each. It uses *limit* threads or processes of its own and starves no other call.
 
     The first failure stops the others and is raised itself, with a note that names the item.
-    Cancelling stops before the next item in threads, and before the next chunk elsewhere.
+    Cancelling stops before the next item in threads, those of a ``ThreadPoolExecutor`` too,
+    and before the next chunk elsewhere.
     What an async source has given away by then and no worker has begun is named in the log.
     In threads, all items that one worker serves share a copy of the caller's context
     variables; elsewhere there are none.
@@ -289,13 +290,18 @@ class _Dispatch(Generic[T]):
         supply = self._supply
         chunk = Chunk(self._func, items, self._on_error is not None, self._pickled)
         try:
-            if self._to == "thread":
-                seconds, outcomes = await offload(
-                    chunk, lambda: supply.ended, limiter=self._limiter
-                )
-            else:
+            if self._pickled:
                 seconds, outcomes = await offload(chunk, to=self._to, limiter=self._limiter)
+            else:
+                seconds, outcomes = await offload(
+                    chunk, lambda: supply.ended, to=self._to, limiter=self._limiter
+                )
             chunk.begun = len(outcomes)
+        except get_cancelled_exc_class():
+            supply.ended = True
+            if self._to == "process" and not cancelled_natively():
+                chunk.begun = 0  # what was sent is waited for: this was not
+            raise
         except Exception as error:
             add_note(error, f"while mapping items {first} to {first + len(items) - 1}")
             raise

@@ -68,8 +68,8 @@ class ThreadCall(Generic[T]):
         self._is_abandoned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._parent = _current.get()
-        self.host: int | None = None
-        self._waiter: int | None = None  # the task that waits for this call, by its id
+        self._host: int | None = None
+        self.waiter: int | None = None  # the task that waits for this call, by its id
         self._borrower: object = self
 
     # --- in the thread ---------------------------------------------------------------
@@ -128,7 +128,7 @@ class ThreadCall(Generic[T]):
 
     async def __aenter__(self) -> None:  # asyncio
         self._loop = asyncio.get_running_loop()
-        self._waiter = id(asyncio.current_task())
+        self.waiter = id(asyncio.current_task())
         await self._acquire(self)
 
     async def __aexit__(
@@ -145,7 +145,7 @@ class ThreadCall(Generic[T]):
         self.limiter.release_on_behalf_of(self)
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:  # trio
-        self.host = self._waiter = get_current_task().id
+        self._host = self.waiter = get_current_task().id
         self._borrower = borrower
         await self._acquire(borrower)
 
@@ -156,7 +156,7 @@ class ThreadCall(Generic[T]):
         if self._parent is not None and not self._is_call_back():
             self._parent = None  # whose thread does not wait for this call
         if self.limiter.available_tokens >= 1 or not (
-            self._parent is not None or holds_token(self.limiter, self._waiter)
+            self._parent is not None or holds_token(self.limiter, self.waiter)
         ):
             await self._borrow(borrower)
             return
@@ -183,7 +183,7 @@ class ThreadCall(Generic[T]):
         that it starts inherit its context, but the thread may not wait for them.
         """
         task = get_current_task()
-        if self._parent is not None and task.id == self._parent.host:
+        if self._parent is not None and task.id == self._parent._host:
             return True
         frame = getattr(task.coro, "cr_frame", None)
         return frame is not None and frame.f_globals.get("__name__") in _CALL_BACKS
@@ -219,15 +219,15 @@ class ThreadCall(Generic[T]):
 
     def _blocked(self) -> Iterator[int]:
         """The ids of what borrows and cannot go on before this call has its token."""
-        if self._waiter is not None:
-            yield self._waiter
+        if self.waiter is not None:
+            yield self.waiter
         call = self._parent
         while call is not None:
             if call._state is not _State.ENDED:
                 yield id(call._borrower)
             if call._state is _State.RUNNING and not call._is_abandoned:
-                assert call._waiter is not None
-                yield call._waiter
+                assert call.waiter is not None
+                yield call.waiter
             call = call._parent
 
 

@@ -492,6 +492,24 @@ def test_every_row_has_a_program() -> None:
     assert set(TABLE) == {(program.__doc__ or "").strip() for program in PROGRAMS}
 
 
+@pytest.mark.parametrize("name", ["user's", 'the "one"', "a > b", 'it\'s "it"'])
+async def test_a_task_may_have_any_name(name: str) -> None:
+    """Whoever cancelled is named as it is, with quotes and all."""
+    scopes: list[anyio.CancelScope] = []
+
+    async def cancels() -> None:
+        scopes[0].cancel("enough")
+
+    with trace.recording() as recording, ka.move_on_after(60) as scope:
+        scopes.append(scope)
+        async with ka.TaskGroup() as group:
+            group.start_soon(anyio.sleep_forever, name="victim")
+            await checkpoint()
+            group.start_soon(cancels, name=name)
+    (found,) = (task.cancelled_by for task in recording.tasks if task.name == "victim")
+    assert found == f"task {name!r}: enough"
+
+
 async def test_a_long_reason_is_cut() -> None:
     """A page of text for a reason does not fill the recording, once for each task."""
     with trace.recording() as recording:

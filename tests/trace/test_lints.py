@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from kingdom_async.trace.hub import hub
 from kingdom_async.trace.lints.sampler import Sampler
 from kingdom_async.trace.monitor import monitor
 from support.backends import asyncio_only, chosen
+from support.threads import Held as HeldCall
 from support.turns import settle
 
 Look = Callable[[float], None]
@@ -502,6 +504,16 @@ async def test_cleanup_in_a_shield(look: Look, kind: str, host: bool) -> None:
     assert all("), in a shield without a deadline" in each for each in alive)
 
 
+@pytest.mark.parametrize("call", [ka.move_on_at, ka.move_on_after])
+@pytest.mark.parametrize("at", [-math.inf, -5.0])
+async def test_no_overrun_of_a_deadline_that_had_passed(call: Any, at: float) -> None:
+    """A block that is left at once is not late, whenever its time ran out."""
+    started = ka.current_time() if call is ka.move_on_at else 0.0
+    with trace.recording() as recording, call(started + at):
+        await anyio.sleep_forever()
+    assert found(recording, "deadline-overrun") == []
+
+
 async def test_a_lint_that_is_switched_off(tmp_path: Path) -> None:
     """With a threshold of infinity; and such a recording can be loaded again."""
     off = trace.Thresholds(long_step=math.inf)
@@ -701,6 +713,23 @@ async def test_stuck(look: Look, make: Callable[[], Any], what: str) -> None:
     assert message.startswith("task 'waits' (test_lints.py:")
     assert f" in wait) has waited 30 s for {what}: " in message
     assert message.rpartition(": ")[2].startswith(("await self.", "async with self."))
+
+
+@asyncio_only
+async def test_stuck_while_a_call_holds_the_token(look: Look) -> None:
+    """The task that waits for the call is named; trio does not tell who it is."""
+    database, held = ka.Limiter(1, name="database"), HeldCall()
+    with trace.recording() as recording:
+        async with ka.TaskGroup() as group:
+            group.start_soon(partial(ka.offload, held, limiter=database), name="holder")
+            await held.until_started()
+            group.start_soon(database.acquire)
+            await settle()
+            look(0)
+            look(31)
+            held.let_go()
+    (message,) = found(recording, "stuck")
+    assert "for a token of limiter 'database', held by task 'holder'" in message
 
 
 @pytest.mark.parametrize("how", ["block", "call"])

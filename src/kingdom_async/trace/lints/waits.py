@@ -91,16 +91,20 @@ def in_words(
     holders: list[str] = []
     for frame in waiting:
         owner: Any = variable(frame, "self")
-        if isinstance(owner, Limiter):
+        kind = type(owner)  # what isinstance() asks besides may be code of the program's
+        if issubclass(kind, Limiter):
             what = what.replace("a limiter", f"limiter {owner.name!r}")
-        elif isinstance(owner, Buffer) and owner.name is not None:
+        elif issubclass(kind, Buffer) and owner.name is not None:
             what = what.replace("a queue", f"queue {owner.name!r}")
-        elif isinstance(owner, ThreadCall):
+        elif issubclass(kind, ThreadCall):
             what = what.replace("a limiter", owner.limiter_name)
-        elif isinstance(owner, CapacityLimiter):
-            borrowers = owner.statistics().borrowers
-            idents = (one.host if isinstance(one, ThreadCall) else id(one) for one in borrowers)
-            holders = [name for ident in idents if (name := name_of(ident or 0)) is not None]
+        elif issubclass(kind, CapacityLimiter):
+            tasks = [
+                one.waiter if isinstance(one, ThreadCall) else id(one)
+                for one in owner.statistics().borrowers
+            ]
+            names = (name_of(task) for task in tasks if task is not None)
+            holders = [name for name in names if name is not None]
     if not holders:
         return what
     more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""

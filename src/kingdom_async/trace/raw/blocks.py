@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from math import inf
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
@@ -119,9 +120,11 @@ class Blocks(ABC):
         if not around:
             self._deadlines.pop(task, None)
         for recorder in self.recorders:
-            if late > recorder.thresholds.deadline_overrun and recorder.is_here():
-                for deadline in left:
-                    recorder.overran(task, deadline, late)
+            for deadline in left:
+                # One that had passed when the block was entered counts from there.
+                over = late + min(0.0, deadline.seconds)
+                if recorder.thresholds.deadline_overrun < over < inf and recorder.is_here():
+                    recorder.overran(task, deadline, over)
 
     def _name_of(self, task: int) -> str | None:
         here = self._here()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from ast import literal_eval
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 #: What asyncio's cancellation says where it came through a scope of anyio's.
 _THROUGH_SCOPE = "Cancelled via cancel scope "
 _SCOPE = re.compile(_THROUGH_SCOPE + "([0-9a-f]+)")
-_BY_TASK = re.compile(r" by <[^>]*?name='((?:[^'\\]|\\.)*)'", re.DOTALL)
+_TEXT = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_BY_TASK = re.compile(f" by <[^>]*?name={_TEXT}", re.DOTALL)
 _REASON = re.compile(r"; reason: (.*)\Z", re.DOTALL)
 #: How that ends where time ran out.
 _BY_TIME = "; reason: deadline exceeded"
-_TRIO_TASK = re.compile(r"<Task '?(.*?)'? at 0x[0-9a-f]+>")
+_TRIO_TASK = re.compile(f"<Task {_TEXT} at 0x[0-9a-f]+>", re.DOTALL)
 
 
 #: Characters of the reason of a cancellation.
@@ -170,7 +172,7 @@ class _Said:
         self.may_be_deadline = False
         if reason is None and (scope := _SCOPE.match(text)) is not None:
             self.scope = int(scope[1], 16)
-        return by_task(by[1], None if reason is None else reason[1])
+        return by_task(literal_eval(by[1]), None if reason is None else reason[1])
 
     def _of_trio(self, error: Any) -> str:
         source: str = getattr(error, "source", "unknown")
@@ -183,7 +185,7 @@ class _Said:
         named = _TRIO_TASK.fullmatch(getattr(error, "source_task", None) or "")
         if named is None:
             return "a cancel scope" if reason is None else f"a cancel scope: {reason}"
-        return by_task(named[1], reason)
+        return by_task(literal_eval(named[1]), reason)
 
 
 def _by_hand(scope: Any) -> str | None:
