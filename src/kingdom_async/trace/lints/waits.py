@@ -91,7 +91,7 @@ def in_words(
     holders: list[str] = []
     for frame in waiting:
         owner: Any = variable(frame, "self")
-        kind = type(owner)  # what isinstance() asks besides may be code of the program's
+        kind: type[Any] = type(owner)  # what isinstance() asks besides may be code of the program's
         if issubclass(kind, Limiter):
             what = what.replace("a limiter", f"limiter {owner.name!r}")
         elif issubclass(kind, Buffer) and owner.name is not None:
