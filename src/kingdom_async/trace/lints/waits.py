@@ -91,14 +91,13 @@ def in_words(
     holders: list[str] = []
     for frame in waiting:
         owner: Any = variable(frame, "self")
-        kind: type[Any] = type(owner)  # what isinstance() asks besides may be code of the program's
-        if issubclass(kind, Limiter):
+        if _is_a(Limiter, owner):
             what = what.replace("a limiter", f"limiter {owner.name!r}")
-        elif issubclass(kind, Buffer) and owner.name is not None:
+        elif _is_a(Buffer, owner) and owner.name is not None:
             what = what.replace("a queue", f"queue {owner.name!r}")
-        elif issubclass(kind, ThreadCall):
+        elif _is_a(ThreadCall, owner):
             what = what.replace("a limiter", owner.limiter_name)
-        elif issubclass(kind, CapacityLimiter):
+        elif _is_a(CapacityLimiter, owner):
             tasks = [
                 one.waiter if isinstance(one, ThreadCall) else id(one)
                 for one in owner.statistics().borrowers
@@ -109,6 +108,11 @@ def in_words(
         return what
     more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
     return f"{what}, held by task {holders[0]!r}{more}"
+
+
+def _is_a(kind: type[object], owner: object) -> bool:
+    """As `isinstance`, which asks the object too: that may be code of the program's."""
+    return issubclass(type(owner), kind)
 
 
 @lru_cache(maxsize=4)
