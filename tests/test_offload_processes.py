@@ -402,10 +402,12 @@ async def test_a_worker_that_ends_in_the_call_is_told_of(how: str, said: str) ->
     assert await ka.offload(abs, -1, to="process") == 1
     with pytest.raises(ka.OffloadError) as caught:
         await ka.offload(end_this_process, how, to="process")
-    assert str(caught.value) == (
+    ways = [said, "a code that is not known"] if sys.version_info < (3, 12) else [said]
+    assert str(caught.value) in [
         "offload(end_this_process, to='process'): the worker process broke before it "
-        f"answered: it ended with {said}"
-    )
+        f"answered: it ended with {way}"
+        for way in ways
+    ]
     assert await ka.offload(abs, -1, to="process") == 1
 
 

@@ -64,6 +64,9 @@ _PICKLE_FAILED = re.compile(
 #: How anyio hears that a worker process is gone.
 _IT_ENDED = (IncompleteRead, EndOfStream, BrokenResourceError, ClosedResourceError)
 
+#: What asyncio says of a process of which it hears too late; a race before Python 3.12.
+_UNKNOWN = 255
+
 Where: TypeAlias = Literal["thread", "process"] | Executor
 
 
@@ -256,6 +259,8 @@ def _how_it_broke(code: int | None, why: BaseException | None) -> str:
     said = f"exit code {code}" if code >= 0 else f"signal {-code}"
     with suppress(ValueError):
         said = Signals(-code).name
+    if code == _UNKNOWN:
+        said = "a code that is not known"
     memory = "; was memory short?" if code == -9 else ""
     return f"the worker process broke before it answered: it ended with {said}{memory}"
 
