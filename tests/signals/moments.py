@@ -27,7 +27,7 @@ _NOT_BEGUN = re.compile(
 )
 #: A terminal's Ctrl-C goes to the worker processes too, also while one starts; and anyio kills
 #: workers at the end, which uvloop's loop may not have heard of when it closes.
-_OF_WORKERS = ("the worker process broke", "unclosed resource <UVProcessTransport")
+_OF_WORKERS = ("the worker process ", "unclosed resource <UVProcessTransport")
 _PROGRAM = Path(__file__).with_name("program.py")
 
 
