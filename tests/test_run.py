@@ -7,6 +7,7 @@ import re
 import runpy
 import threading
 from collections.abc import AsyncIterator
+from contextvars import Context
 from pathlib import Path
 from time import perf_counter
 
@@ -174,7 +175,7 @@ async def test_a_nested_run_in_a_callback_is_explained(inner: str) -> None:
         except RuntimeError as error:
             answer.set_result(f"{ka.current_backend()}: {error}")
 
-    loop.call_soon(callback)
+    loop.call_soon(callback, context=Context())  # as under a loop that plain asyncio runs
     assert (await answer).startswith(
         f"{ka.current_backend()}: run(never) inside a running asyncio loop; "
     )
@@ -289,7 +290,8 @@ def test_current_backend_knows_a_loop_made_from_uvloops() -> None:
 
     async def in_a_callback() -> str:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(lambda: answer.set_result(ka.current_backend()))
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: answer.set_result(ka.current_backend()), context=Context())
         return await answer
 
     for asked in (which, in_a_callback):
