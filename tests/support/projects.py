@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .snippets import matches
+from .snippets import NO_OTHER_PLUGINS, OUR_PLUGINS, matches
 
 _FENCE = re.compile(r"^```(\w*)$")
 _MARK = re.compile(r"<!-- file: ([\w.]+) -->")
@@ -26,9 +26,7 @@ _TIME = re.compile(r"\b\d+\.\d+s\b( \([\d:]+\))?")
 _STUCK = 120  # seconds
 #: Variables of who runs this suite: where pytest finds CI, it prints every line in full.
 _NOT_THEIRS = ("KINGDOM", "PYTEST", "COV_", "CI", "BUILD_NUMBER", "FORCE_COLOR")
-#: Those that the page is about; all that happen to be installed would make it slow.
-_PLUGINS = "-p anyio -p kingdom_async -p no:cacheprovider"
-_ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80", "NO_COLOR": "1"}
+_ENVIRONMENT = {**NO_OTHER_PLUGINS, "COLUMNS": "80", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,12 @@ def run_project(page: Path, folder: Path) -> list[str]:
 
 
 def _pytest(command: str, folder: Path) -> str:
-    words = shlex.split(command.replace("pytest", f"pytest {_PLUGINS}", 1))
+    pytest, *options = shlex.split(command)
     env = {
         name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)
     }
     done = subprocess.run(
-        [sys.executable, "-m", *words],
+        [sys.executable, "-m", pytest, *OUR_PLUGINS, *options],
         capture_output=True,
         text=True,
         timeout=_STUCK,

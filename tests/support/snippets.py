@@ -20,10 +20,11 @@ import ast
 import inspect
 import io
 import logging
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ from typing import Any
 import kingdom_async as ka
 
 MARKS = frozenset({"fails", "logs", "asyncio only", "script", "test file"})
+
+#: pytest imports every plugin that is installed, which takes a second; these are enough.
+OUR_PLUGINS = ("-p", "anyio", "-p", "kingdom_async", "-p", "no:cacheprovider")
+NO_OTHER_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 _COMMENT = re.compile(r"<!-- (.*) -->")
 _STUCK = 60  # seconds; a program of its own that takes longer hangs
@@ -170,11 +175,13 @@ def _run_script(block: Block, folder: Path) -> str:
 
 def run_tests(block: Block, folder: Path) -> None:
     """Run a block that is a file of tests; it fails if one of them does."""
-    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
-    _run_alone(block, folder / "test_page.py", pytest)
+    pytest = ["-m", "pytest", "-q", "--rootdir", str(folder), *OUR_PLUGINS]
+    _run_alone(block, folder / "test_page.py", pytest, NO_OTHER_PLUGINS)
 
 
-def _run_alone(block: Block, path: Path, options: list[str]) -> str:
+def _run_alone(
+    block: Block, path: Path, options: Sequence[str], env: Mapping[str, str] | None = None
+) -> str:
     path.write_text(block.code + "\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, *options, str(path)],
@@ -182,6 +189,7 @@ def _run_alone(block: Block, path: Path, options: list[str]) -> str:
         text=True,
         timeout=_STUCK,
         cwd=path.parent,
+        env={**os.environ, **(env or {})},
         check=False,
     )
     assert done.returncode == 0, f"{block.place}: {done.stdout}{done.stderr}"

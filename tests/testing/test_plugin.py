@@ -1,65 +1,13 @@
-"""The pytest plugin, in small projects of its own, each in a process of its own."""
+"""The pytest plugin: backends, virtual time, fixtures, options, and the tools as fixtures."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from textwrap import dedent
-
 import pytest
+
+from support.small_projects import BACKENDS, VIRTUAL, SmallProject
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.slow
-
-_CONFTEST = """
-from kingdom_async.pytest_plugin import every_backend
-anyio_backend = every_backend
-"""
-_INI = """
-[pytest]
-anyio_mode = {mode}
-filterwarnings = error
-{more}
-"""
-_HEAD = """
-import anyio, pytest, time
-import kingdom_async as ka
-"""
-_BACKENDS = 3 if find_spec("uvloop") else 2
-_VIRTUAL = 2
-#: pytest imports every plugin that is installed, which takes two seconds; these are enough.
-_PLUGINS = ("-p", "anyio", "-p", "kingdom_async")
-
-
-class Project:
-    """A project of one file of tests."""
-
-    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._pytester = pytester
-        self._monkeypatch = monkeypatch
-        pytester.makeconftest(_CONFTEST)
-        self.ini()
-
-    def ini(self, *more: str, mode: str = "auto") -> None:
-        self._pytester.makefile(".ini", pytest=_INI.format(more="\n".join(more), mode=mode))
-
-    def conftest(self, source: str) -> None:
-        self._pytester.makeconftest(source)
-
-    def run(self, source: str, *options: str, plugins: str | None = "") -> pytest.RunResult:
-        """With our plugin, anyio's, and one that is named; with all there are, if None."""
-        self._pytester.makepyfile(_HEAD + source)
-        if plugins is not None:
-            self._monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-            options = (*_PLUGINS, *(("-p", plugins) if plugins else ()), *options)
-        return self._pytester.runpytest_subprocess(
-            "-p", "no:cacheprovider", *options, timeout=90
-        )
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
-    return Project(pytester, monkeypatch)
 
 
 _MIXED = """
@@ -76,54 +24,71 @@ def test_ordinary():
 """
 
 
-@pytest.mark.parametrize("plugins", ["", None], ids=["alone", "beside all that is installed"])
-def test_every_backend_and_virtual_time(project: Project, plugins: str | None) -> None:
-    """A test runs on each backend, and on virtual time on those that have it.
-
-    Beside pytest-asyncio as well, and where pytest itself finds our plugin.
-    """
-    if plugins is None:
-        project.ini("asyncio_default_fixture_loop_scope = function")
-    result = project.run(_MIXED, "-v", plugins=plugins)
-    result.assert_outcomes(passed=_BACKENDS + _VIRTUAL + 1, deselected=_BACKENDS - _VIRTUAL)
-    result.stdout.fnmatch_lines_random(["*test_a_year?trio-virtual? PASSED*"])
-
-
-def test_with_pytest_asyncio_running_its_own(project: Project) -> None:
-    """Tests of pytest-asyncio are its own, also in a project that uses these fixtures."""
-    project.ini("asyncio_default_fixture_loop_scope = function", mode="strict")
-    source = """
-    import asyncio
-    @pytest.fixture
-    async def held(anyio_backend):
-        async with ka.TaskGroup() as group:
-            yield group
-    @pytest.mark.anyio
-    async def test_ours(held):
-        held.start_soon(ka.checkpoint)
-    @pytest.mark.asyncio
-    async def test_theirs():
-        assert type(asyncio.get_running_loop()).__module__.startswith("asyncio")
-    """
-    result = project.run(dedent(source), plugins="pytest_asyncio.plugin")
-    result.assert_outcomes(passed=_BACKENDS + 1)
-
-
-def test_under_xdist(project: Project) -> None:
-    """Each worker has the plugin for itself."""
-    result = project.run(_MIXED, "-n", "2", plugins="xdist")
-    result.assert_outcomes(passed=_BACKENDS + _VIRTUAL + 1)
-
-
-def test_which_backends(project: Project) -> None:
+def test_which_backends(project: SmallProject) -> None:
     """On the command line and in the configuration; a mistake is named."""
     project.run(_MIXED, "--kingdom-backends=trio").assert_outcomes(
-        passed=3, deselected=2 * (_BACKENDS - 1)
+        passed=3, deselected=2 * (BACKENDS - 1)
     )
     project.ini("kingdom_backends = asyncio, trio")
-    project.run(_MIXED).assert_outcomes(passed=5, deselected=2 * (_BACKENDS - 2))
+    project.run(_MIXED).assert_outcomes(passed=5, deselected=2 * (BACKENDS - 2))
     result = project.run(_MIXED, "--kingdom-backends=twisted")
     result.stderr.fnmatch_lines(["*kingdom_backends: 'twisted' is no backend; use some of *"])
+
+
+_BY_NAME = """
+    async def test_by_name(every_backend):
+        assert ka.current_backend().replace("+uvloop", "") == every_backend[0]
+
+    def test_explored(explore):
+        print("explored on", explore(ka.checkpoint, seeds=2).backend)
+
+    def test_cancelled(anyio_backend, cancel_everywhere):
+        print("cancelled on", cancel_everywhere(ka.checkpoint).backend)
+"""
+
+
+def test_each_test_has_one_backend(project: SmallProject) -> None:
+    """Once on each, by whatever names it is asked for, and where a tool alone is asked for."""
+    options = ("-v", "-s")
+    result = project.run(_BY_NAME, *options)
+    result.assert_outcomes(passed=3 * BACKENDS)
+    for backend in ("asyncio", "trio"):
+        result.stdout.fnmatch_lines_random(
+            [
+                f"*::test_by_name?{backend}-{backend}?*PASSED*",
+                f"*::test_explored?{backend}?*explored on {backend}",
+                f"*cancelled on {backend}",
+            ]
+        )
+
+
+def test_a_list_of_backends_in_toml(project: SmallProject) -> None:
+    """As TOML writes it, beside a number."""
+    project.toml(
+        """
+        [tool.pytest.ini_options]
+        anyio_mode = "auto"
+        kingdom_backends = ["asyncio", "trio"]
+        kingdom_timeout = 30
+        """
+    )
+    result = project.run("async def test_it(anyio_backend):\n    await ka.checkpoint()\n")
+    result.assert_outcomes(passed=2, deselected=BACKENDS - 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--kingdom-timeout=soon", "kingdom_timeout: 'soon' is no time; use real seconds*"),
+        ("--kingdom-trace=all", "kingdom_trace: 'all' is no level; use off, life or steps"),
+        ("--kingdom-seed=x", "kingdom_seed: 'x' is no number; use one such as 42"),
+    ],
+)
+def test_a_wrong_option_is_named(project: SmallProject, option: str, sentence: str) -> None:
+    """Before any test runs."""
+    result = project.run("def test_it(): pass", option)
+    assert result.ret != 0
+    result.stderr.fnmatch_lines([f"*{sentence}"])
 
 
 _SCOPES = """
@@ -160,10 +125,10 @@ async def test_after(held):
 
 
 @pytest.mark.parametrize("scope", ["function", "class", "module", "package", "session"])
-def test_groups_in_fixtures_of_every_scope(project: Project, scope: str) -> None:
+def test_groups_in_fixtures_of_every_scope(project: SmallProject, scope: str) -> None:
     """Each on the backend of its test; skip and xfail do no harm (anyio#1179)."""
     result = project.run(_SCOPES.replace("{scope}", scope), "-v")
-    result.assert_outcomes(passed=3 * _BACKENDS, skipped=_BACKENDS, xfailed=_BACKENDS)
+    result.assert_outcomes(passed=3 * BACKENDS, skipped=BACKENDS, xfailed=BACKENDS)
 
 
 _CRASHES = """
@@ -195,10 +160,10 @@ async def test_fine(fine):
 """
 
 
-def test_a_crash_in_the_group_of_a_fixture(project: Project) -> None:
+def test_a_crash_in_the_group_of_a_fixture(project: SmallProject) -> None:
     """The test says so, the teardown raises the error, and nothing hangs (anyio#805)."""
     result = project.run(_CRASHES, "--kingdom-timeout=30")
-    result.assert_outcomes(passed=2 * _BACKENDS, failed=_BACKENDS, errors=2 * _BACKENDS)
+    result.assert_outcomes(passed=2 * BACKENDS, failed=BACKENDS, errors=2 * BACKENDS)
     result.stdout.fnmatch_lines_random(
         [
             (
@@ -211,7 +176,52 @@ def test_a_crash_in_the_group_of_a_fixture(project: Project) -> None:
     )
 
 
-_WIDE = """
+_WIDE_GROUP = """
+    @pytest.fixture(scope="{scope}")
+    async def number():
+        await ka.checkpoint()
+        return 7
+
+    @pytest.fixture(scope="{scope}")
+    async def held(number):
+        async with ka.TaskGroup() as group:
+            group.start_soon(ka.sleep_forever)
+            yield group
+            group.cancel()
+
+    async def crash():
+        raise LookupError("in the background")
+
+    async def test_fine(held, number):
+        held.start_soon(ka.checkpoint)
+        assert number == 7
+
+    async def test_crash(held):
+        held.start_soon(crash)
+        await ka.sleep_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    ("scope", "options"),
+    [("class", ()), ("module", ()), ("session", ("-n", "1"))],
+    ids=["class", "module", "session, under xdist"],
+)
+def test_a_crash_in_a_wide_fixture(
+    project: SmallProject, scope: str, options: tuple[str, ...]
+) -> None:
+    """The test fails, the teardown says why, and nothing hangs (anyio#805, worst on trio)."""
+    source = _WIDE_GROUP.replace("{scope}", scope)
+    given = ["--kingdom-timeout=30", "--kingdom-backends=trio"]
+    result = project.run(source, *given, *options, plugins="xdist" if options else "")
+    result.assert_outcomes(
+        passed=1, failed=1, errors=1, deselected=0 if options else 2 * (BACKENDS - 1)
+    )
+    result.stdout.fnmatch_lines_random(["*LookupError: in the background"])
+    assert "has not ended" not in result.stdout.str()
+
+
+_WIDE_SERVER = """
 @pytest.fixture(scope="module")
 async def server():
     yield 8080
@@ -224,10 +234,10 @@ def test_sync(virtual_clock):
 """
 
 
-def test_virtual_clock_says_where_it_cannot_be(project: Project) -> None:
+def test_virtual_clock_says_where_it_cannot_be(project: SmallProject) -> None:
     """Under a fixture of a wider scope, and in an ordinary test."""
-    result = project.run(_WIDE)
-    result.assert_outcomes(failed=2 * _VIRTUAL, deselected=2 * (_BACKENDS - _VIRTUAL))
+    result = project.run(_WIDE_SERVER)
+    result.assert_outcomes(failed=2 * VIRTUAL, deselected=2 * (BACKENDS - VIRTUAL))
     result.stdout.fnmatch_lines_random(
         [
             (
@@ -243,133 +253,25 @@ def test_virtual_clock_says_where_it_cannot_be(project: Project) -> None:
     )
 
 
-def test_virtual_clock_on_any_anyio_backend(project: Project) -> None:
+def test_virtual_clock_on_any_anyio_backend(project: SmallProject) -> None:
     """A project may keep anyio's own fixture."""
     project.conftest("")
     result = project.run(_MIXED)
     result.assert_outcomes(passed=2 + 2 + 1)
 
 
-_DEADLOCK = """
-async def test_deadlock(virtual_clock):
-    async def waits_in_vain():
-        await ka.Event().wait()
-    async with ka.TaskGroup() as group:
-        group.start_soon(waits_in_vain)
-
-async def test_behind_a_shield(virtual_clock):
-    with ka.CancelScope(shield=True):
-        await ka.sleep_forever()
-
-@pytest.fixture
-async def stuck():
-    await ka.sleep_forever()
-
-async def test_in_a_fixture(stuck, virtual_clock):
-    pass
-
-async def test_after(virtual_clock):
-    await ka.sleep(86400)
-"""
-
-
-def test_a_deadlock_on_virtual_time_fails_the_test(project: Project) -> None:
-    """With the task tree; behind a shield too, and in a fixture; the next test is fine."""
-    result = project.run(_DEADLOCK)
-    result.assert_outcomes(
-        passed=_VIRTUAL,
-        failed=2 * _VIRTUAL,
-        errors=_VIRTUAL,
-        deselected=4 * (_BACKENDS - _VIRTUAL),
+def test_anyios_own_uvloop_has_no_virtual_time(project: SmallProject) -> None:
+    """It is deselected, as ours is, and does not run on another loop than it says."""
+    source = """
+    @pytest.mark.parametrize(
+        "anyio_backend", ["trio", "asyncio", ("asyncio", {"use_uvloop": True})]
     )
-    result.stdout.fnmatch_lines_random(
-        [
-            "E*Deadlock: deadlock: every task waits, and nothing is left that could wake one*",
-            "E*test_deadlock.<locals>.waits_in_vain*await ka.Event().wait()*",
-        ]
-    )
-
-
-_HANGS = """
-async def test_hangs():
-    async def inner():
-        await ka.sleep_forever()
-    async with ka.TaskGroup() as group:
-        group.start_soon(inner)
-
-async def test_blocks():
-    time.sleep(60)
-
-async def test_behind_a_shield():
-    with ka.CancelScope(shield=True):
-        await ka.sleep_forever()
-
-@pytest.fixture
-async def stuck():
-    yield
-    await ka.sleep_forever()
-
-async def test_stuck(stuck):
-    pass
-
-async def test_after():
-    await ka.checkpoint()
-"""
-
-
-#: The guard goes from one means to the next sooner than in real use.
-_SOON = """
-from kingdom_async.testing.plugin import guard
-guard._STEP = 0.3
-"""
-
-
-def test_the_guard_ends_what_hangs(project: Project) -> None:
-    """Waiting, blocking, shielded, or in a fixture: it fails, and the rest runs."""
-    project.conftest(f"{_CONFTEST}{_SOON}")
-    result = project.run(_HANGS, "--kingdom-timeout=1")
-    result.assert_outcomes(passed=2 * _BACKENDS, failed=3 * _BACKENDS, errors=_BACKENDS)
-    result.stdout.fnmatch_lines_random(
-        [
-            (
-                "E*TookTooLong: test_hangs?trio? has not ended after 1 s of real time "
-                "(kingdom_timeout); it is here:"
-            ),
-            "E*test_hangs.<locals>.inner*await ka.sleep_forever()*",
-            "*time.sleep(60)*",
-            "E*the teardown of test_stuck?trio? has not ended after 1 s of real time*",
-        ]
-    )
-
-
-_FAILS = """
-async def fetch(number):
-    if number == 2:
-        raise LookupError(number)
-    await ka.sleep(100)
-
-async def test_fails():
-    async with ka.TaskGroup() as group:
-        for number in range(4):
-            group.start_soon(fetch, number)
-"""
-
-
-def test_the_trace_of_a_failing_test(project: Project) -> None:
-    """Beside its traceback: what became of each task, and why."""
-    result = project.run(_FAILS, "--kingdom-trace=life")
-    result.assert_outcomes(failed=_BACKENDS)
-    result.stdout.fnmatch_lines_random(
-        [
-            "*kingdom_async: task tree at the failure*",
-            "*kingdom_async: last tasks recorded*",
-            "*test*fetch · error LookupError · *spawned at * in test_fails*",
-            "*test*fetch · cancelled · cancelled by task *fetch' failed: LookupError*",
-            "test_fails?asyncio? *",  # the task itself, in the tree
-            "test_fails?trio? *",
-        ]
-    )
-    assert "last tasks recorded" not in project.run(_FAILS).stdout.str()
+    @pytest.mark.anyio
+    async def test_year(anyio_backend, virtual_clock):
+        await ka.sleep(365 * 86400)
+    """
+    result = project.run(source)
+    result.assert_outcomes(passed=2, deselected=1)
 
 
 _TOOLS = """
@@ -405,54 +307,8 @@ async def test_leaks(anyio_backend, no_leaks):
 """
 
 
-def test_the_tools_as_fixtures(project: Project) -> None:
+def test_the_tools_as_fixtures(project: SmallProject) -> None:
     """On the backend of the test; what they find fails it, without another call."""
     result = project.run(_TOOLS, "--kingdom-backends=asyncio,trio", "-W", "ignore")
-    result.assert_outcomes(passed=2 + 2, failed=2 + 2, deselected=4 * (_BACKENDS - 2))
+    result.assert_outcomes(passed=2 + 2, failed=2 + 2, deselected=4 * (BACKENDS - 2))
     result.stdout.fnmatch_lines_random(["*AssertionError: out of order*", "*LeakError: *"])
-
-
-@pytest.mark.parametrize(
-    ("option", "sentence"),
-    [
-        ("--kingdom-timeout=soon", "kingdom_timeout: 'soon' is no time; use real seconds*"),
-        ("--kingdom-trace=all", "kingdom_trace: 'all' is no level; use off, life or steps"),
-        ("--kingdom-seed=x", "kingdom_seed: 'x' is no number; use one such as 42"),
-    ],
-)
-def test_a_wrong_option_is_named(project: Project, option: str, sentence: str) -> None:
-    """Before any test runs."""
-    result = project.run("def test_it(): pass", option)
-    assert result.ret != 0
-    result.stderr.fnmatch_lines([f"*{sentence}"])
-
-
-def test_a_project_that_does_not_use_it(project: Project) -> None:
-    """It imports nothing of ours, its own fixture is its own, and no test is guarded."""
-    project.conftest("")
-    result = project.run(
-        """
-import sys, threading
-async def test_it():
-    assert not [name for name in sys.modules if name.startswith("kingdom_async.testing")]
-    assert "kingdom_async guard" not in [each.name for each in threading.enumerate()]
-""".replace("import kingdom_async as ka", ""),
-    )
-    result.assert_outcomes(passed=2)
-
-
-_LIGHT = """
-import sys
-def pytest_sessionfinish(session):
-    ours = sorted(name for name in sys.modules if name.split(".")[0] == "kingdom_async")
-    print("\\nOURS:", ours)
-"""
-
-
-def test_only_installed_it_costs_nothing(pytester: pytest.Pytester) -> None:
-    """The package itself is not imported."""
-    pytester.makeconftest(_LIGHT)
-    pytester.makepyfile("def test_it(): pass")
-    result = pytester.runpytest_subprocess("-s", "-p", "no:asyncio", timeout=60)
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["OURS: ??"])

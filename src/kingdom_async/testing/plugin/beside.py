@@ -117,7 +117,9 @@ def _is_marked(item: pytest.Item) -> bool:
 
 
 def _is_auto(config: pytest.Config) -> bool:
-    if not config.pluginmanager.has_plugin("asyncio"):
+    # Not asked by its name, which is another one after `-p pytest_asyncio`.
+    try:
+        given: Any = config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")
+    except ValueError:  # nobody knows that setting
         return False
-    given: Any = config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")
     return bool(given == "auto")
