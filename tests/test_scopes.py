@@ -359,17 +359,22 @@ async def test_text_in_the_place_of_shield_gets_a_sentence(call: str) -> None:
         ("move_on_at", "current_time() + 5"),
     ],
 )
-async def test_a_time_that_is_no_number_gets_a_sentence(call: str, example: str) -> None:
-    """The message says what is taken."""
+@pytest.mark.parametrize(
+    ("given", "error"), [("5", TypeError), (True, TypeError), (float("nan"), ValueError)]
+)
+async def test_a_time_that_is_no_number_gets_a_sentence(
+    call: str, example: str, given: object, error: type[Exception]
+) -> None:
+    """The message says what is taken; True is a shield that was forgotten to be named."""
     with pytest.raises(
-        TypeError,
+        error,
         match=re.escape(
-            f"{call}() takes seconds as a number, or None for no limit, not '5'; "
+            f"{call}() takes seconds as a number, or None for no limit, not {given!r}; "
             f"write {call}({example})"
         )
         + "$",
     ):
-        getattr(ka, call)("5")
+        getattr(ka, call)(given)
 
 
 # --- with_timeout --------------------------------------------------------------------------

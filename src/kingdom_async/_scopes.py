@@ -33,12 +33,16 @@ def _seconds(call: str, value: float | None, example: str) -> float:
     if value is None:
         return math.inf
     try:
-        return value + 0.0
+        seconds = value + 0.0
     except TypeError:
-        raise TypeError(
+        seconds = math.nan
+    if seconds != seconds or isinstance(value, bool):
+        kind = ValueError if isinstance(value, float) else TypeError
+        raise kind(
             f"{call}() takes seconds as a number, or None for no limit, "
             f"not {shown(value)}; write {call}({example})"
-        ) from None
+        )
+    return seconds
 
 
 #: A point in time, as it is written.
@@ -133,7 +137,7 @@ def fail_after(
     Raises:
         DeadlineExceeded: From the end of the block; the cancellation is its cause, and shows
             the line at which time ran out.
-        TypeError: If *delay* is no number.
+        TypeError: If *delay* is no number; ``ValueError`` if it is NaN.
 
     Example:
         >>> with ka.fail_after(5, reason="loading the profile"):
@@ -230,7 +234,7 @@ def move_on_after(delay: float | None, shield: bool = False) -> CancelScope:
         The scope to enter; ``scope.cancelled_caught`` tells afterwards whether time ran out.
 
     Raises:
-        TypeError: If *delay* is no number.
+        TypeError: If *delay* is no number; ``ValueError`` if it is NaN.
         NoEventLoopError: If no event loop runs; `fail_after` raises it on entry only.
 
     Example:
