@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -68,3 +70,31 @@ def test_the_tools_end_when_the_time_is_up(backend: str, tool: Callable[[str], A
     with told, _ONE.phase("the call", 0.1):
         tool(backend)
     assert not births._open  # whatever of the program never came to its end
+
+
+def test_nothing_is_raised_where_python_would_swallow_it() -> None:
+    """In a finalizer, or a callback of the collector's; a moment later it is raised."""
+    phase = guard.Phase("the call", 1)
+    phase.said = "the time is up"
+    ran: list[str] = []
+
+    class Dies:
+        def __del__(self) -> None:
+            phase.interrupt(0, sys._getframe())
+            ran.append("finalizer")
+
+    def collected(*_: object) -> None:
+        phase.interrupt(0, sys._getframe())
+        ran.append("callback")
+
+    gc.callbacks.append(collected)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(collected)
+    Dies()
+    gc.collect()  # where a finalizer is late
+    assert {*ran} == {"callback", "finalizer"}
+    assert not phase.has_interrupted
+    with pytest.raises(guard.Interrupted, match="the time is up"):
+        phase.interrupt(0, sys._getframe())

@@ -8,6 +8,7 @@ end.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -86,8 +87,8 @@ class Phase:
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """In the main thread, wherever that is."""
-        if self.is_over or self.said is None:
-            return
+        if self.is_over or self.said is None or _is_swallowed(frame):
+            return  # in the last case it is called again soon
         self.has_interrupted = True
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler) and _is_in_trio() and handler is not signal.default_int_handler:
@@ -139,6 +140,16 @@ def between_runs() -> None:
     phase.runs += 1
     if phase.said is not None:
         raise TookTooLong(phase.said)
+
+
+def _is_swallowed(frame: FrameType | None) -> bool:
+    """Whether Python would print what is raised in *frame*, and go on."""
+    callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+    while frame is not None:
+        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_in_trio() -> bool:
