@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
 import kingdom_async as ka
+from kingdom_async.testing.runs.orders import order_of
 from kingdom_async.testing.schedules import explore
 from support.backends import REAL, chosen
 
@@ -303,3 +306,20 @@ def test_a_check_that_compares_and_raises_nothing() -> None:
     report = explore(too_late, seeds=3, check=lambda: False)
     assert len(report.failures) == 3
     assert report.failures[0].replay.endswith(", check=lambda: False)")
+
+
+def test_a_new_task_is_not_taken_for_one_that_lives() -> None:
+    """Those that are gone are forgotten, and their numbers are given to nobody else."""
+
+    class Task:
+        pass
+
+    order = order_of(0)
+    gone, lives = Task(), Task()
+    for task in (gone, lives):
+        assert order.pick([SimpleNamespace(task=task)]) == 0
+    del gone, task
+    gc.collect()
+    new = Task()
+    order.pick([SimpleNamespace(task=new)])
+    assert order._serials[new] != order._serials[lives]

@@ -60,11 +60,13 @@ def _in_a_group(backend: str) -> None:
     cancel_everywhere(body, backend=backend)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("tool", [_many, _one, _count, _in_a_group])
 def test_the_tools_end_when_the_time_is_up(backend: str, tool: Callable[[str], Any]) -> None:
     """Between two runs where they are many, in the midst of one that never ends.
 
-    An error that is no KeyboardInterrupt was logged by uvloop, and the process ended.
+    An error that is no KeyboardInterrupt was logged by uvloop, and the process ended. An
+    interrupt that strikes while a coroutine is dropped is printed, and the next one comes.
     """
     told = pytest.raises(guard.TookTooLong, match="the call has not ended after")
     with told, _ONE.phase("the call", 0.1):

@@ -34,7 +34,7 @@ class Due(Protocol):
     def task(self) -> Any: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A step that is due."""
 
@@ -53,6 +53,7 @@ class Order:
         #: False before the body begins, and after it has ended: then nothing is decided.
         self.is_on = False
         self._choices = 0
+        self._seen = 0  # tasks; more than are known, since those that are gone are forgotten
         self._serials: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._waiting: dict[int, _Waiting] = {}
 
@@ -60,14 +61,11 @@ class Order:
         """The place of the step to be taken; None if it is to be none in this turn."""
         self._choices += 1
         now, waiting = self._choices, self._waiting
-        new = [step.task for step in due if id(step.task) not in waiting]
-        if new:
-            self._meet(new, len(due))
-        ripe: list[tuple[_Waiting, int]] = []
-        for place, step in enumerate(due):
-            seen = waiting[id(step.task)]
-            if seen.until <= now:
-                ripe.append((seen, place))
+        seen = [waiting.get(id(step.task)) for step in due]
+        if None in seen:
+            self._meet([step.task for step in due if id(step.task) not in waiting], len(due))
+            seen = [waiting.get(id(step.task)) for step in due]
+        ripe = [(one, place) for place, one in enumerate(seen) if one and one.until <= now]
         if not ripe:
             return None
         chosen, place = ripe[0] if len(ripe) == 1 or not self.is_on else self._one_of(ripe)
@@ -78,22 +76,25 @@ class Order:
 
     def _meet(self, tasks: list[Any], others: int) -> None:
         """Those are due since the last choice."""
-        for (
-            task
-        ) in tasks:  # which are made one after the other, so their order is the program's
-            if task not in self._serials:
-                serial = self._serials[task] = len(self._serials)
+        met: list[tuple[int, Any]] = []
+        for task in tasks:  # made one after the other, so their order is the program's
+            serial = self._serials.get(task)
+            if serial is None:
+                self._serials[task] = serial = self._seen
+                self._seen += 1
                 self._new_task(serial)
-        # A cancellation reaches tasks in the order of their addresses.
-        for task in sorted(tasks, key=self._serials.__getitem__) if len(tasks) > 1 else tasks:
-            serial = self._serials[task]
+            met.append((serial, task))
+        if len(met) > 1:  # a cancellation reaches tasks in the order of their addresses
+            met.sort(key=_first)
+        for serial, task in met:
             chances = min(self._hold(serial, others), _MOST) if self.is_on else 0
             self._waiting[id(task)] = _Waiting(serial, self._choices, self._choices + chances)
 
     def _one_of(self, ripe: list[tuple[_Waiting, int]]) -> tuple[_Waiting, int]:
-        eldest = min(ripe, key=_age)
-        if self._choices - eldest[0].since > _MOST:
-            return eldest
+        if self._choices > _MOST:
+            eldest = min(ripe, key=_age)
+            if self._choices - eldest[0].since > _MOST:
+                return eldest
         return self._prefer(ripe)
 
     # What orders differ in:
@@ -111,6 +112,10 @@ class Order:
 
     def _took(self, chosen: _Waiting) -> None:
         """That is the one."""
+
+
+def _first(met: tuple[int, Any]) -> int:
+    return met[0]
 
 
 def _age(one: tuple[_Waiting, int]) -> tuple[int, int]:
