@@ -186,10 +186,11 @@ def test_a_socket_has_its_grace(backend: str) -> None:
     async def main(late: float) -> bool:
         ours, theirs = await _pair()
         with ours, theirs:
-            threading.Timer(late, theirs.send, [b"1"]).start()
+            timer = threading.Timer(late, theirs.send, [b"1"])
+            timer.start()
             with ka.move_on_after(60) as scope:
                 await anyio.wait_readable(ours)
-            time.sleep(late)  # noqa: ASYNC251  # the timer is to have ended
+            timer.join()
         return not scope.cancelled_caught
 
     assert run_virtual(main, 0.01, backend=backend, grace=2.0)
