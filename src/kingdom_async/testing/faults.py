@@ -18,8 +18,8 @@ from .reports import Broken, Failure, Report, called
 from .runs.checked import NotAsChecked, ask, check_body, refuse_running_loop
 from .runs.fault_options import Clock, Options, named, nothing_to_do
 from .runs.injection import Injector, Mode
-from .runs.one_run import Body, Run, Settings, chain_of, run_once
-from .runs.patience import Watchdog
+from .runs.one_run import Body, Run, RunSettings, chain_of, run_once
+from .runs.patience import Onlooker
 from .runs.said_once import said_once
 from .runs.warned import Warned
 from .runs.written import Written
@@ -107,7 +107,7 @@ def cancel_everywhere(
     check_leaks()
     runs = _Runs(body, options, name, Written("cancel_everywhere"))
     with ExitStack() as stack:
-        runs.watchdog = stack.enter_context(Watchdog(patience))
+        runs.onlooker = stack.enter_context(Onlooker(patience))
         stack.enter_context(_small_heap())
         runs.warned = stack.enter_context(Warned())
         stack.enter_context(said_once(runs.report.call))
@@ -123,14 +123,14 @@ def cancel_everywhere(
 class _Runs:
     """All runs of one call."""
 
-    watchdog: Watchdog
+    onlooker: Onlooker
     warned: Warned
 
     def __init__(self, body: Body, options: Options, backend: str, written: Written) -> None:
         self._body = body
         self._options = options
         self._plan = options.plan
-        self._settings = Settings(
+        self._settings = RunSettings(
             backend,
             options.clock,
             options.watch,
@@ -190,7 +190,7 @@ class _Runs:
         return self.report
 
     def _run(self, injector: Injector) -> Run:
-        run = run_once(self._body, self._settings, injector, self.watchdog)
+        run = run_once(self._body, self._settings, injector, self.onlooker)
         if self._options.check is not None and not run.is_hung:
             try:
                 ask(_CALL, self._options.check)

@@ -35,7 +35,7 @@ from .runs.checked import (
     refuse_running_loop,
 )
 from .runs.orders import Order, Scheduled, Seed, order_of
-from .runs.patience import Watchdog
+from .runs.patience import Onlooker
 from .runs.said_once import said_once
 from .runs.steps import Watcher, watched_backend
 from .runs.written import Written
@@ -97,7 +97,7 @@ def explore(
     runs = _Runs(body, check, name, Written("explore"))
     with ExitStack() as stack:
         if name == "asyncio+uvloop":  # the others know themselves when nothing can happen
-            runs.watchdog = stack.enter_context(Watchdog(_PATIENCE))
+            runs.onlooker = stack.enter_context(Onlooker(_PATIENCE))
         stack.enter_context(_random_kept())
         stack.enter_context(said_once(runs.report.call))
         runs.report.points = len(wanted)
@@ -112,7 +112,7 @@ def explore(
 class _Runs:
     """All runs of one call."""
 
-    watchdog: Watchdog | None = None
+    onlooker: Onlooker | None = None
 
     def __init__(self, body: Body, check: Check | None, backend: str, written: Written) -> None:
         self._body = body
@@ -164,15 +164,15 @@ class _Runs:
             with idle.watched():
                 order.is_on = True
                 try:
-                    if self.watchdog is None:
+                    if self.onlooker is None:
                         return await coroutine_of("explore", self._body)
-                    return await self._watched(self.watchdog, scheduled)
+                    return await self._watched(self.onlooker, scheduled)
                 finally:
                     order.is_on = False
 
         return anyio.run(main, backend=name, backend_options=options)
 
-    async def _watched(self, watchdog: Watchdog, scheduled: _Counting) -> object:
+    async def _watched(self, onlooker: Onlooker, scheduled: _Counting) -> object:
         """The body, cancelled where nothing happens any more."""
         tree = ""
 
@@ -184,7 +184,7 @@ class _Runs:
                 open_all_shields()
 
         result: object = None
-        with CancelScope() as scope, watchdog.watching(lambda: scheduled.count, give_up):
+        with CancelScope() as scope, onlooker.watching(lambda: scheduled.count, give_up):
             result = await coroutine_of("explore", self._body)
         if tree:
             raise _Hung(f"hung: no task took a step for {_PATIENCE:g} s\n{tree}")

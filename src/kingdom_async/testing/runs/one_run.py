@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..leftovers.left import Leak
     from .fault_options import Clock
     from .injection import Injector
-    from .patience import Watchdog
+    from .patience import Onlooker
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -56,7 +56,7 @@ _INTERRUPTS = (KeyboardInterrupt, SystemExit)
 _TURNS = 20
 
 
-class Settings(NamedTuple):
+class RunSettings(NamedTuple):
     """What all runs of one call share."""
 
     backend: str
@@ -93,14 +93,14 @@ def _watched(
     return watched_backend(pair, injector)
 
 
-def _order(settings: Settings) -> AbstractContextManager[None]:
+def _order(settings: RunSettings) -> AbstractContextManager[None]:
     """trio takes tasks in an order of its own unless told otherwise."""
     if settings.backend == "trio":
         return trio_in_order(settings.seed)
     return nullcontext()
 
 
-def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watchdog) -> Run:
+def run_once(body: Body, settings: RunSettings, injector: Injector, onlooker: Onlooker) -> Run:
     """Run *body*, with *injector* looking on."""
     run = Run()
     idle = Idle(give_up=_GIVE_UP)
@@ -110,7 +110,7 @@ def run_once(body: Body, settings: Settings, injector: Injector, watchdog: Watch
     )
     idle.last_resort = open_all_shields
     name, options = _watched(pair, injector)
-    program = _Program(body, settings, injector, watchdog, idle, run)
+    program = _Program(body, settings, injector, onlooker, idle, run)
     try:
         with _order(settings):
             anyio.run(program.named_main(), backend=name, backend_options=options)
@@ -131,16 +131,16 @@ class _Program:
     def __init__(
         self,
         body: Body,
-        settings: Settings,
+        settings: RunSettings,
         injector: Injector,
-        watchdog: Watchdog,
+        onlooker: Onlooker,
         idle: Idle,
         run: Run,
     ) -> None:
         self._body = body
         self._settings = settings
         self._injector = injector
-        self._watchdog = watchdog
+        self._onlooker = onlooker
         self._idle = idle
         self._run = run
         self.watch: Watch | None = None
@@ -161,7 +161,7 @@ class _Program:
         self._loop = current_loop()
         watch.begin()
         try:
-            with self._watchdog.watching(lambda: self._injector.turns, self._give_up):
+            with self._onlooker.watching(lambda: self._injector.turns, self._give_up):
                 await self._cancellable()
             if self._run.is_hung:
                 return  # what is left then is that error's doing

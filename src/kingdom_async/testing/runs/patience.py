@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Watchdog:
+class Onlooker:
     """Calls a function in a loop in which nothing has moved for so many real seconds."""
 
     def __init__(self, seconds: float) -> None:
