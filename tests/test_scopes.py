@@ -670,13 +670,14 @@ async def test_a_shielded_block_cancelled_by_hand_ends_in_peace() -> None:
     assert scope.cancelled_caught
 
 
-async def test_shielded_without_a_bound_is_refused() -> None:
+@pytest.mark.parametrize("grace", [None, True, "5"])
+async def test_shielded_without_a_bound_is_refused(grace: Any) -> None:
     """None would outlive every deadline; inf must be written out."""
     with pytest.raises(
         TypeError,
-        match=re.escape("shielded(None): cleanup needs a bound; write shielded(5)") + "$",
+        match=re.escape(f"shielded({grace!r}): cleanup needs a bound; write shielded(5)") + "$",
     ):
-        ka.shielded(None)  # type: ignore[arg-type]
+        ka.shielded(grace)
     with ka.shielded(math.inf):
         await checkpoint()
 

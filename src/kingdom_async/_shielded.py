@@ -93,7 +93,7 @@ def shielded(grace: float) -> AbstractContextManager[CancelScope]:
         ...     with ka.shielded(5):
         ...         await save()
     """
-    if not isinstance(grace, (int, float)):
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
         raise TypeError(f"shielded({shown(grace)}): cleanup needs a bound; write shielded(5)")
     if not grace >= 0:
         raise ValueError(f"grace must be 0 or more seconds, not {grace!r}; write shielded(5)")
