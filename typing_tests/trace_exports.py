@@ -33,4 +33,4 @@ def others(snapshot: trace.Snapshot, lint: trace.Lint, task: trace.TaskRecord) -
     assert_type(perfetto.events(snapshot), list[dict[str, Any]])
     logs.log_lint(lint, None)
     logs.log_lint(lint, task.name)
-    logs.log_error(task)
+    logs.log_error(task, ValueError())

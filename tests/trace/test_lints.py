@@ -1094,7 +1094,7 @@ async def test_leaks_of_one_line_are_logged_once(caplog: pytest.LogCaptureFixtur
 async def test_errors_are_logged_when_asked_for(
     caplog: pytest.LogCaptureFixture, asked: bool
 ) -> None:
-    """As they happen, with the task's name and line."""
+    """As they happen, with the task's name and line, and the traceback."""
 
     async def fails() -> None:
         raise KeyError(1)
@@ -1105,6 +1105,7 @@ async def test_errors_are_logged_when_asked_for(
     messages = [record.getMessage() for record in caplog.records]
     place = recording.tasks[-1].place
     assert messages == ([f"task 'fails' ({place}) failed: KeyError"] if asked else [])
+    assert all("in fails" in str(record.exc_text) for record in caplog.records)
 
 
 async def test_a_listener_that_raises_is_told_of_once(

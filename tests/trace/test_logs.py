@@ -16,6 +16,7 @@ from support.made_up_snapshots import BEGAN, task
 
 LINT = Lint("long-step", 7, "a.py:3 in f", "task 'x' held the loop for 0.2 s", BEGAN)
 FAILED = task(3, 1, outcome="error", error="KeyError")
+ERROR = KeyError("x")
 FIELDS = {"kind", "task", "task_name", "place", "at", "parent", "group", "error"}
 
 
@@ -65,10 +66,11 @@ def test_a_lint_is_a_warning_with_fields(caplog: pytest.LogCaptureFixture) -> No
 
 def test_a_failed_task_is_an_error_with_fields(caplog: pytest.LogCaptureFixture) -> None:
     """Name, line and error in the sentence, and as fields."""
-    logs.log_error(FAILED)
+    logs.log_error(FAILED, ERROR)
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert record.getMessage() == "task 'task-3' (service.py:4 in main) failed: KeyError"
+    assert record.exc_info == (KeyError, ERROR, ERROR.__traceback__)
     assert fields(record) == {
         "kind": "task-error",
         "task": 3,
@@ -84,14 +86,14 @@ def test_a_failed_task_is_an_error_with_fields(caplog: pytest.LogCaptureFixture)
 def test_fields_are_plain_values(caplog: pytest.LogCaptureFixture) -> None:
     """A formatter that writes JSON can write them."""
     logs.log_lint(LINT, None)
-    logs.log_error(FAILED)
+    logs.log_error(FAILED, ERROR)
     for record in caplog.records:
         assert json.loads(json.dumps(fields(record))) == fields(record)
 
 
 def test_messages_of_one_kind_have_one_template(caplog: pytest.LogCaptureFixture) -> None:
     """Services that group by the template put them together; a % in a name is a name."""
-    logs.log_error(task(0, name="50% done", outcome="error", error="OSError"))
+    logs.log_error(task(0, name="50% done", outcome="error", error="OSError"), OSError())
     (record,) = caplog.records
     assert record.msg == "task %r%s failed: %s"
     assert "'50% done'" in record.getMessage()
@@ -104,7 +106,7 @@ def test_fields_never_take_the_name_of_a_part_of_a_record() -> None:
 
 
 @pytest.mark.parametrize(
-    "log", [lambda: logs.log_lint(LINT, "x"), lambda: logs.log_error(FAILED)]
+    "log", [lambda: logs.log_lint(LINT, "x"), lambda: logs.log_error(FAILED, ERROR)]
 )
 def test_a_broken_handler_harms_nothing_and_is_told_once(
     log: Callable[[], None], logger: logging.Logger, capsys: pytest.CaptureFixture[str]
@@ -131,12 +133,12 @@ def test_a_broken_filter_and_a_broken_factory_harm_nothing(
         raise LookupError
 
     logger.addFilter(fail)
-    logs.log_error(FAILED)
+    logs.log_error(FAILED, ERROR)
     logger.removeFilter(fail)
     before = logging.getLogRecordFactory()
     logging.setLogRecordFactory(refuse)
     try:
-        logs.log_error(FAILED)
+        logs.log_error(FAILED, ERROR)
     finally:
         logging.setLogRecordFactory(before)
     assert logs._told == {"LookupError", "ValueError"}
@@ -150,14 +152,14 @@ def test_a_closed_stderr_harms_nothing(
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     logger.addHandler(Broken(OSError()))
-    logs.log_error(FAILED)
+    logs.log_error(FAILED, ERROR)
 
 
 def test_ctrl_c_in_a_handler_goes_through(logger: logging.Logger) -> None:
     """Only failures are held back."""
     logger.addHandler(Broken(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        logs.log_error(FAILED)
+        logs.log_error(FAILED, ERROR)
 
 
 def test_a_level_that_is_off_costs_no_record(

@@ -170,8 +170,8 @@ class _Lately:
         return f"{self.count} more tasks {named} ({where}) {said}"
 
 
-def log_error(task: TaskRecord) -> None:
-    """Log that *task* failed, as an error."""
+def log_error(task: TaskRecord, error: BaseException) -> None:
+    """Log that *task* failed, as an error with its traceback."""
     fields = {
         "kind": "task-error",
         "task": task.serial,
@@ -183,14 +183,19 @@ def log_error(task: TaskRecord) -> None:
         "error": task.error,
     }
     where = "" if task.place is None else f" ({task.place})"
-    _log(logging.ERROR, "task %r%s failed: %s", (task.name, where, task.error), fields)
+    said = (task.name, where, task.error)
+    _log(logging.ERROR, "task %r%s failed: %s", said, fields, error)
 
 
 def _log(
-    level: int, message: str, args: tuple[object, ...], fields: Mapping[str, object]
+    level: int,
+    message: str,
+    args: tuple[object, ...],
+    fields: Mapping[str, object],
+    raised: BaseException | None = None,
 ) -> None:
     try:
-        _logger.log(level, message, *args, extra=fields)
+        _logger.log(level, message, *args, extra=fields, exc_info=raised)
     except Exception as error:  # somebody's handler; the task that is logged has no part in it
         _tell(error)
 

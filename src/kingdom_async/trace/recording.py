@@ -66,7 +66,9 @@ class Recording:
         #: Called with each lint as it is found, and the name of its task.
         self.when_linted: list[Callable[[Lint, str | None], None]] = []
         #: Called with each task that fails, as it does.
-        self.when_failed: list[Callable[[TaskRecord], None]] = [log_error] * log_errors
+        self.when_failed: list[Callable[[TaskRecord, BaseException], None]] = [
+            log_error
+        ] * log_errors
         self._flight = None if dump_to is None else FlightRecorder(self, dump_to)
         if self._flight is not None:
             self.when_linted.append(self._flight.linted)

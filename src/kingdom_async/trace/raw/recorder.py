@@ -59,7 +59,7 @@ class Recorder:
         has_steps: True to keep an account of each task's steps.
         thresholds: From when on something is suspect.
         suspect: Told of it: the kind, the task's serial, what is wrong.
-        failures: Each is told of each task that fails.
+        failures: Each is told of each task that fails, and of its error.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Recorder:
         has_steps: bool,
         thresholds: Thresholds,
         suspect: Suspect,
-        failures: list[Callable[[TaskRecord], None]] | None = None,
+        failures: list[Callable[[TaskRecord, BaseException], None]] | None = None,
     ) -> None:
         self.store = store
         self.loop = loop
         self.has_steps = has_steps
         self.thresholds = thresholds
         self.suspect = suspect
-        self.failures: list[Callable[[TaskRecord], None]] = [] if failures is None else failures
+        self.failures: list[Callable[[TaskRecord, BaseException], None]] = failures or []
         #: The row of the task that is being spawned, for what sees the native task.
         self.expected: Row | None = None
         #: The ``id`` of the native task that was ours from some point on.
@@ -183,7 +183,7 @@ class Recorder:
         else:
             store.end(serial, task, "error", type(error).__name__, is_in_step=in_step)
             for tell in self.failures:
-                guarded(tell)(store.last_record())
+                guarded(tell)(store.last_record(), error)
             if life.block is not None and life.block.cause is None:
                 life.block.cause = f"task {life.name!r} failed: {type(error).__name__}"
 
