@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -62,20 +63,57 @@ def test_bare_takes_the_notes_along() -> None:
     add_note(inner, "inner")
     add_note(outer, "outer")
     add_note(outer, "own")
-    assert bare(outer) is error
-    assert error.__notes__ == ["own", "inner", "outer"]  # type: ignore[attr-defined]
+    assert bare(outer) is bare(outer) is error
+    notes = ["own", "in a group: inner", "inner", "in a group: outer", "outer"]
+    assert error.__notes__ == notes  # type: ignore[attr-defined]
+
+
+def test_bare_says_nothing_of_the_groups_that_task_groups_make() -> None:
+    """Their messages are the same for all."""
+    error = ValueError()
+    inner = ExceptionGroup("Exceptions from Trio nursery", [error])
+    assert bare(ExceptionGroup("unhandled errors in a TaskGroup", [inner])) is error
+    assert not hasattr(error, "__notes__")
+
+
+def test_bare_takes_along_what_the_group_came_from() -> None:
+    """To the end of the chain, and once; where it is part of the chain there is no loop."""
+    error, before, origin = ValueError(), KeyError(), OSError("disk full")
+    error.__context__ = before
+    group = ExceptionGroup("cannot save", [error])
+    group.__cause__ = origin
+    assert bare(group) is bare(group) is error
+    assert error.__context__ is before
+    assert before.__context__ is origin
+    assert origin.__context__ is None
+    again = ExceptionGroup("again", [error])
+    again.__cause__ = error
+    assert bare(again) is error
+    assert origin.__context__ is None
+
+
+def test_bare_leaves_a_group_of_a_class_of_its_own() -> None:
+    """Whoever catches that class catches it whether there is one error in it or two."""
+
+    class Invalid(ExceptionGroup[Exception]):
+        def derive(self, excs: Sequence[Exception]) -> Invalid:  # type: ignore[override]
+            return Invalid(self.message, excs)
+
+    group = Invalid("form", [ValueError()])
+    assert bare(group) is group
+    assert bare(ExceptionGroup("outer", [group])) is group
 
 
 def test_notes_that_cannot_be() -> None:
     """Notes that are no list are left alone; those that raise are none."""
 
-    class Odd(ExceptionGroup[Exception]):
+    class Odd(Exception):
         @property
         def __notes__(self) -> object:
             raise RuntimeError("no notes")
 
-    inner = ValueError()
-    outer = Odd("odd", [inner])
+    inner = Odd()
+    outer = ExceptionGroup("odd", [inner])
     add_note(outer, "a note")
     assert bare(outer) is inner
 

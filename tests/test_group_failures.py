@@ -192,7 +192,20 @@ async def test_a_group_of_one_is_that_one(depth: int, where: str) -> None:
                 raise group_error
             group.start_soon(fail, group_error)
     assert caught.value is error
-    assert notes(error) == ["of the group"]
+    assert notes(error)[-1] == "of the group"
+
+
+async def test_what_a_group_of_one_came_from_is_in_the_chain() -> None:
+    """Where somebody wrote ``from``; and the message of the group is a note."""
+    origin = OSError("disk full")
+
+    async def save() -> None:
+        raise ExceptionGroup("cannot save", [ValueError("row 3")]) from origin
+
+    with pytest.raises(ValueError, match="row 3") as caught:
+        await ka.gather(save(), anyio.sleep_forever())
+    assert notes(caught.value) == ["in a group: cannot save"]
+    assert chain_end(caught.value) is origin
 
 
 async def test_a_group_of_several_stays_a_group() -> None:
@@ -581,7 +594,7 @@ async def test_an_exit_outranks_every_failure(
             group.start_soon(fail, ValueError("x"), name="child")
             await fail_in_cleanup(nested(2, error) if wrapped else error)
     assert caught.value is error
-    assert notes(error) == ["also failed: task 'child': ValueError('x')"]
+    assert notes(error)[-1] == "also failed: task 'child': ValueError('x')"
     assert [shape(other) for other in logged(caplog)] == [(ValueError, "x")]
     assert shape(chain_end(error)) == (ExceptionGroup, (ValueError, "x"))
 

@@ -103,8 +103,11 @@ async def amap(
         "amap", func, items, limit or math.inf, rate, on_error
     )
     await checkpoint_if_cancelled()
-    await crew.run()
-    return crew.trimmed()
+    try:
+        await crew.run()
+        return crew.trimmed()
+    finally:
+        crew.let_go()
 
 
 class _Collector(Crew[T, R]):
@@ -118,7 +121,7 @@ class _Collector(Crew[T, R]):
         return items
 
     def places(self) -> Iterator[int]:
-        self._places = chain.from_iterable(map(self._grow, count(0, _GROWTH)))
+        self._places: Iterator[int] = chain.from_iterable(map(self._grow, count(0, _GROWTH)))
         return self._places
 
     def _grow(self, start: int) -> range:
@@ -130,8 +133,19 @@ class _Collector(Crew[T, R]):
         del self.results[next(self._places) :]
         return self.results
 
+    def let_go(self) -> None:
+        """The results are the caller's alone, whoever keeps an error and so its frames."""
+        self.results = self.delivery = []
+        self._places, self._pulled = iter(()), iter(())
+
     def failed(self, place: int, error: BaseException) -> Any:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # an error whose frames hold it is a reference cycle
 
     def broke(self, error: Exception) -> None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error

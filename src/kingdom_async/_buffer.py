@@ -303,6 +303,7 @@ class Buffer(QueueState[T]):
             error.__cause__ = cause  # raised as it is, it would end 'async for' without a word
         self._closed = True
         self._error = error
+        self._error_traceback = None if error is None else error.__traceback__
         while self._putters:
             self._putters.popleft().event.set()
         self._hand_out()

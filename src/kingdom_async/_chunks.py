@@ -134,19 +134,22 @@ class Chunk(Generic[T]):
         """How long it took, and for each item whether it failed and with what."""
         began = perf_counter()
         outcomes: list[tuple[bool, Any]] = []
-        for item in self._items:
-            if has_ended is not None and has_ended():
-                break
-            self.begun += 1
-            try:
-                outcomes.append((False, refuse_awaitable(self._func(item), self._func)))
-            except Exception as error:
-                if isinstance(error, StopIteration):
-                    error = stopped_iteration(self._func)
-                outcomes.append((True, pickle_error(error) if self._pickled else error))
-                if not self._keep_going:
+        try:
+            for item in self._items:
+                if has_ended is not None and has_ended():
                     break
-        return perf_counter() - began, outcomes
+                self.begun += 1
+                try:
+                    outcomes.append((False, refuse_awaitable(self._func(item), self._func)))
+                except Exception as error:
+                    if isinstance(error, StopIteration):
+                        error = stopped_iteration(self._func)
+                    outcomes.append((True, pickle_error(error) if self._pickled else error))
+                    if not self._keep_going:
+                        break
+            return perf_counter() - began, outcomes
+        finally:
+            del outcomes  # an error that is kept keeps this frame
 
 
 class _Sent:

@@ -134,7 +134,7 @@ class Crew(ABC, Generic[T, R]):
         source = self.source(self._open_source())
         self._more: Callable[[], Awaitable[bool]] = getattr(source, "more", _over)
         # zip() pulls from left to right: only an item that is there is given a place
-        self._pulled = zip(source, self.places(), strict=False)
+        self._pulled: Iterator[tuple[T, int]] = zip(source, self.places(), strict=False)
         batch = 1
         while len(self._workers) < self._limit:
             if self._idle:  # the next item is for a worker that waits for one
@@ -190,32 +190,35 @@ class Crew(ABC, Generic[T, R]):
         # Not an item of its own, but the next: trio starts tasks in any order.
         first = iter([self._first.popleft()] if self._first else ())
         pulled: Iterable[tuple[Any, int]] = chain(first, self._pulled)
-        while True:
-            for item, place in pulled:
-                answer: Any = _NOTHING
-                try:
-                    if rate is not None:
-                        await rate.__aenter__()
-                    answer = func(item)
-                    value: Any = await answer
-                except BaseException as error:
-                    value = self._settle(place, item, answer, error)
-                delivery[place] = value
-                if get_referents(copy_context())[0] is not variables:
-                    if not same_values(copy_context(), self._context):
-                        return True
-                    variables = get_referents(copy_context())[0]
-                if place & _LAST_OF_TURN == _LAST_OF_TURN:
-                    answer = item = value = None  # who waits keeps nothing alive
-                    self._giving_way += 1
+        try:
+            while True:
+                for item, place in pulled:
+                    answer: Any = _NOTHING
                     try:
-                        await self._checkpoint()
-                    finally:
-                        self._giving_way -= 1
-            answer = item = value = None
-            if not await self._more_while_idle():
-                return False
-            pulled = self._pulled
+                        if rate is not None:
+                            await rate.__aenter__()
+                        answer = func(item)
+                        value: Any = await answer
+                    except BaseException as error:
+                        value = self._settle(place, item, answer, error)
+                    delivery[place] = value
+                    if get_referents(copy_context())[0] is not variables:
+                        if not same_values(copy_context(), self._context):
+                            return True
+                        variables = get_referents(copy_context())[0]
+                    if place & _LAST_OF_TURN == _LAST_OF_TURN:
+                        answer = item = value = None  # who waits keeps nothing alive
+                        self._giving_way += 1
+                        try:
+                            await self._checkpoint()
+                        finally:
+                            self._giving_way -= 1
+                answer = item = value = None
+                if not await self._more_while_idle():
+                    return False
+                pulled = self._pulled
+        finally:
+            del delivery  # whoever keeps an error keeps this frame, and not all results by it
 
     def _settle(self, place: int, item: T, answer: object, error: BaseException) -> Any:
         """What to deliver for an item that raised *error*, unless that ends the call."""
@@ -233,7 +236,10 @@ class Crew(ABC, Generic[T, R]):
             except Exception as worse:
                 error = worse
         add_note(error, f"while mapping item {place}: {short_repr(item)}")
-        return self.failed(place, error)
+        try:
+            return self.failed(place, error)
+        finally:
+            del error  # an error whose frames hold it is a reference cycle
 
     def _say_unworked(self) -> None:
         if self._feed is not None:

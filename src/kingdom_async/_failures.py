@@ -23,6 +23,9 @@ logger = logging.getLogger("kingdom_async")
 
 _CONTEXT: Any = BaseException.__dict__["__context__"]
 _LISTED = 10
+_PLAIN = (BaseExceptionGroup, ExceptionGroup)
+#: The messages of those that task groups make, of anyio, asyncio and trio.
+_TASK_GROUPS = ("unhandled errors in a TaskGroup", "Exceptions from Trio nursery")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
@@ -77,13 +80,28 @@ def without(kind: type[BaseException], error: BaseException) -> BaseException | 
 
 
 def bare(error: BaseException) -> BaseException:
-    """*error*, or, where it is a group that holds a single error, that error."""
-    while is_group(error) and len(error.exceptions) == 1:
+    """*error*, or, where it is a group that holds a single error, that error.
+
+    The message and the notes of such a group become notes of the error, and what the group came
+    from goes to the end of the error's chain. A group of a class of its own says something by
+    that, and stays.
+    """
+    while type(error) in _PLAIN and is_group(error) and len(error.exceptions) == 1:
         inner: BaseException = error.exceptions[0]
-        for note in _notes_of(error):
+        message = [] if error.message in _TASK_GROUPS else [f"in a group: {error.message}"]
+        for note in (*message, *_notes_of(error)):
             add_note(inner, note)
+        _append(inner, error.__cause__)
         error = inner
     return error
+
+
+def _append(error: BaseException, origin: BaseException | None) -> None:
+    """Put *origin*, with its own chain, at the end of that of *error*."""
+    chain = list(_chain(error))
+    known = {id(link) for link in chain}
+    if origin is not None and not any(id(link) in known for link in _chain(origin)):
+        set_context(chain[-1], origin)
 
 
 def distinct(errors: Iterable[BaseException]) -> list[BaseException]:

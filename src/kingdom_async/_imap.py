@@ -151,10 +151,16 @@ class Imap(AbstractAsyncContextManager[AsyncIterator[R]]):
 class _Failure:
     """Stands in the place of a result."""
 
-    __slots__ = ("error",)
+    __slots__ = ("_error",)
 
     def __init__(self, error: Exception) -> None:
-        self.error = error
+        self._error: Exception | None = error
+
+    def take(self) -> Exception:
+        """The error, once: who raises it has this in its frames."""
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
 
 class _Streamer(Crew[T, R], AsyncIterator[R]):
@@ -233,7 +239,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
                 results.awaited = None
         window.consume()
         if type(value) is _Failure:
-            self._raise(value.error)
+            self._raise(value.take())
         return cast("R", value)
 
     def is_done(self) -> bool:
@@ -254,9 +260,12 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 
     def _raise(self, error: Exception) -> NoReturn:
         self._over = True
-        if isinstance(error, StopAsyncIteration):  # it would end the loop without a word
-            raise RuntimeError(f"{self.name}: StopAsyncIteration was raised") from error  # noqa: TRY004
-        raise error
+        try:
+            if isinstance(error, StopAsyncIteration):  # it would end the loop without a word
+                raise RuntimeError(f"{self.name}: StopAsyncIteration was raised") from error  # noqa: TRY004
+            raise error
+        finally:
+            del error  # an error whose frames hold it is a reference cycle
 
     def leave(self) -> None:
         """The block is left: nobody else is to wait for results."""
@@ -265,7 +274,7 @@ class _Streamer(Crew[T, R], AsyncIterator[R]):
 
     def log_unconsumed(self) -> None:
         """Say what nobody will raise any more."""
-        left = (value.error for value in self._results.left() if type(value) is _Failure)
+        left = (value.take() for value in self._results.left() if type(value) is _Failure)
         for error in (*left, *self._breakages):
             log_failure(error, "%s: an error that nobody consumed", self.name)
 

@@ -126,7 +126,9 @@ async def offload_map(
         at_hand = _is_at_hand(items)
         work = _Dispatch(func, supply, to, limiter, chunksize, on_error, at_hand).work
     await _run_workers(f"offload_map({name_of(func)})", work, limit, length_hint(items), supply)
-    return supply.results
+    # Those are the caller's alone: an error that is kept has what works here in its traceback.
+    results, supply.results = supply.results, []
+    return results
 
 
 def _is_at_hand(items: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 from ._arguments import check_count
@@ -55,6 +56,7 @@ class QueueState(Generic[T]):
         self._closed = False
         self._discarded = False
         self._error: BaseException | None = None
+        self._error_traceback: TracebackType | None = None
 
     @property
     def error(self) -> BaseException | None:
@@ -77,7 +79,8 @@ class QueueState(Generic[T]):
         if not self._closed or self._items:
             return
         if self._error is not None:
-            raise self._error
+            # Each consumer's own: it would hold the lines, and the frames, of all before it.
+            raise self._error.with_traceback(self._error_traceback)
         raise QueueClosed(
             f"{call}() on {self!r}, which is closed and has no items left; "
             "iterate with 'async for', which ends there"

@@ -183,7 +183,7 @@ class _Race(Generic[T]):
         if self._winners:
             for error in failed:
                 logger.debug("%s(): failed before another won", self._call, exc_info=error)
-            return self._winners[0]
+            return self._winners.pop()  # frames of losers may keep this race
         if self._decisive is not None:
             try:
                 raise self._decisive

@@ -62,9 +62,12 @@ class _Shielded(PlainWith, AbstractContextManager[CancelScope]):
         is_as_given = scope.deadline == self._entered + self._grace
         seconds = self._grace if is_as_given else scope.deadline - self._entered
         error = DeadlineExceeded("cleanup under shielded()", seconds, now - self._entered)
-        if not self._cancelling:
-            raise error from exc
-        logger.error("%s; the cancellation goes on", error, exc_info=exc)
+        try:
+            if not self._cancelling:
+                raise error from exc
+            logger.error("%s; the cancellation goes on", error, exc_info=exc)
+        finally:
+            del error  # an error whose frames hold it is a reference cycle
         return caught
 
 

@@ -70,7 +70,7 @@ class ThreadCall(Generic[T]):
         self._parent = _current.get()
         self._host: int | None = None
         self.waiter: int | None = None  # the task that waits for this call, by its id
-        self._borrower: object = self
+        self._borrower: object = None  # this call itself, but on trio
 
     # --- in the thread ---------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class ThreadCall(Generic[T]):
         call = self._parent
         while call is not None:
             if call._state is not _State.ENDED:
-                yield id(call._borrower)
+                yield id(call if call._borrower is None else call._borrower)
             if call._state is _State.RUNNING and not call._is_abandoned:
                 assert call.waiter is not None
                 yield call.waiter

@@ -26,8 +26,13 @@ _NOT_BEGUN = re.compile(
     r"^imap\(.*\) ended early; pulled .* and not begun: (.*)\n", re.MULTILINE
 )
 #: A terminal's Ctrl-C goes to the worker processes too, also while one starts; and anyio kills
-#: workers at the end, which uvloop's loop may not have heard of when it closes.
-_OF_WORKERS = ("the worker process ", "unclosed resource <UVProcessTransport")
+#: workers at the end, which uvloop's loop may not have heard of when it closes, and of which
+#: asyncio asks for the status twice.
+_OF_WORKERS = (
+    "the worker process ",
+    "unclosed resource <UVProcessTransport",
+    " will report returncode 255",
+)
 _PROGRAM = Path(__file__).with_name("program.py")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -274,3 +275,19 @@ async def test_a_life_in_order(level: Level) -> None:
     assert record.place.startswith("test_records.py:")
     assert record.place.endswith(" in test_a_life_in_order")
     assert not record.foreign
+
+
+async def test_a_task_has_the_same_name_with_a_recording_and_without() -> None:
+    """That of anyio, where the caller gives none."""
+
+    async def work() -> None:
+        pass
+
+    names: list[list[str]] = []
+    for context in (nullcontext(), trace.recording()):
+        with context:
+            async with ka.TaskGroup() as group:
+                handles = group.start_soon(work), group.create_task(work())
+        names.append([handle.name for handle in handles])
+    assert names[0] == names[1]
+    assert names[0][0].startswith(f"{__name__}.test_a_task")
