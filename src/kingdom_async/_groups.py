@@ -45,7 +45,8 @@ class TaskGroup(anyio.abc.TaskGroup):
             logged, together with those like it. A failure wins over a cancellation from
             outside, which the next wait then raises (one by ``asyncio.Task.cancel()`` on
             Python 3.13 and later only), and ``KeyboardInterrupt`` and ``SystemExit`` win over
-            all.
+            all. A plain group that holds a single error counts as that error, with the group's
+            message as a note; a group of a class of its own stays what it is.
 
     Example:
         >>> async with ka.TaskGroup(errors="first") as group:
