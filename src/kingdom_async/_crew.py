@@ -222,21 +222,21 @@ class Crew(ABC, Generic[T, R]):
 
     def _settle(self, place: int, item: T, answer: object, error: BaseException) -> Any:
         """What to deliver for an item that raised *error*, unless that ends the call."""
-        if isinstance(error, get_cancelled_exc_class()):
-            if not cancelled_natively():
-                if answer is _NOTHING:
-                    self._unworked.append(item)  # it waited for its rate
-                raise error
-            error = task_cancelled(self.call, f"item {place}", error)
-        elif answer is not _NOTHING and not inspect.isawaitable(answer):
-            error = returned_no_awaitable(self.name, answer)
-        elif self._on_error is not None and isinstance(error, Exception):
-            try:
-                return self._on_error(item, error)
-            except Exception as worse:
-                error = worse
-        add_note(error, f"while mapping item {place}: {short_repr(item)}")
         try:
+            if isinstance(error, get_cancelled_exc_class()):
+                if not cancelled_natively():
+                    if answer is _NOTHING:
+                        self._unworked.append(item)  # it waited for its rate
+                    raise error
+                error = task_cancelled(self.call, f"item {place}", error)
+            elif answer is not _NOTHING and not inspect.isawaitable(answer):
+                error = returned_no_awaitable(self.name, answer)
+            elif self._on_error is not None and isinstance(error, Exception):
+                try:
+                    return self._on_error(item, error)
+                except Exception as worse:
+                    error = worse
+            add_note(error, f"while mapping item {place}: {short_repr(item)}")
             return self.failed(place, error)
         finally:
             del error  # an error whose frames hold it is a reference cycle
