@@ -73,6 +73,18 @@ def test_a_good_end_is_good() -> None:
     assert wrong(replace(GOOD, moment=replace(MOMENT, signal="SIGTERM"), status=0)) != []
 
 
+#: As asyncio says it on Python 3.11 and on 3.12.
+STATUS = (
+    "Unknown child process pid 8124, will report returncode 255\n"
+    "child process pid 31179 exit status already read:  will report returncode 255\n"
+)
+
+
+def test_what_asyncio_says_of_a_status_is_no_complaint() -> None:
+    """Those lines alone; what stands beside them is."""
+    assert wrong(replace(GOOD, stderr=STATUS)) == []
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
@@ -85,6 +97,7 @@ def test_a_good_end_is_good() -> None:
         ({"lines": [*GOOD.lines, "- a7"]}, "never accepted: ['a7']"),
         ({"lines": without("flushed")}, "it never said 'flushed'"),
         ({"stderr": "Task exception was never retrieved"}, "it complained"),
+        ({"stderr": f"{STATUS}Task exception was never retrieved"}, "it complained"),
     ],
     ids=lambda value: str(value)[:40],
 )

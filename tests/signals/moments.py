@@ -26,12 +26,12 @@ _NOT_BEGUN = re.compile(
     r"^imap\(.*\) ended early; pulled .* and not begun: (.*)\n", re.MULTILINE
 )
 #: A terminal's Ctrl-C goes to the worker processes too, also while one starts; and anyio kills
-#: workers at the end, which uvloop's loop may not have heard of when it closes, and of which
-#: asyncio asks for the status twice.
-_OF_WORKERS = (
-    "the worker process ",
-    "unclosed resource <UVProcessTransport",
-    " will report returncode 255",
+#: workers at the end, which uvloop's loop may not have heard of when it closes.
+_OF_WORKERS = ("the worker process ", "unclosed resource <UVProcessTransport")
+#: And asyncio asks for their status twice: one line each, and only that is passed over.
+_STATUS_UNKNOWN = re.compile(
+    r"^(?:Unknown child process pid|child process pid) \d+.* will report returncode 255\n",
+    re.MULTILINE,
 )
 _PROGRAM = Path(__file__).with_name("program.py")
 
@@ -80,7 +80,7 @@ class Outcome:
     @property
     def complaints(self) -> str:
         """What was said on stderr, but for items that are named there."""
-        said = _NOT_BEGUN.sub("", self.stderr)
+        said = _STATUS_UNKNOWN.sub("", _NOT_BEGUN.sub("", self.stderr))
         if not self.struck and "KeyboardInterrupt" in said:
             return ""  # Python interrupted one of its own imports, and went on without it
         return "" if any(words in said for words in _OF_WORKERS) else said

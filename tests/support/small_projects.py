@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 BACKENDS = 3 if find_spec("uvloop") else 2
 VIRTUAL = 2
 
+#: A test on each backend, one on virtual time, and an ordinary one.
+MIXED = """
+async def test_backend(anyio_backend_name):
+    assert ka.current_backend().startswith(anyio_backend_name)
+
+async def test_a_year(virtual_clock):
+    begun = ka.current_time()
+    await ka.sleep(365 * 86400)
+    assert virtual_clock.now - begun == 365 * 86400
+
+def test_ordinary():
+    pass
+"""
+
 _CONFTEST = """
 from kingdom_async.pytest_plugin import every_backend
 anyio_backend = every_backend

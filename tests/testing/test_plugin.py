@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from support.small_projects import BACKENDS, VIRTUAL, SmallProject
+from support.small_projects import BACKENDS, MIXED, VIRTUAL, SmallProject
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.slow
 
 
-_MIXED = """
-async def test_backend(anyio_backend_name):
-    assert ka.current_backend().startswith(anyio_backend_name)
-
-async def test_a_year(virtual_clock):
-    begun = ka.current_time()
-    await ka.sleep(365 * 86400)
-    assert virtual_clock.now - begun == 365 * 86400
-
-def test_ordinary():
-    pass
-"""
-
-
 def test_which_backends(project: SmallProject) -> None:
     """On the command line and in the configuration; a mistake is named."""
-    project.run(_MIXED, "--kingdom-backends=trio").assert_outcomes(
+    project.run(MIXED, "--kingdom-backends=trio").assert_outcomes(
         passed=3, deselected=2 * (BACKENDS - 1)
     )
     project.ini("kingdom_backends = asyncio, trio")
-    project.run(_MIXED).assert_outcomes(passed=5, deselected=2 * (BACKENDS - 2))
-    result = project.run(_MIXED, "--kingdom-backends=twisted")
+    project.run(MIXED).assert_outcomes(passed=5, deselected=2 * (BACKENDS - 2))
+    result = project.run(MIXED, "--kingdom-backends=twisted")
     result.stderr.fnmatch_lines(["*kingdom_backends: 'twisted' is no backend; use some of *"])
 
 
@@ -256,7 +242,7 @@ def test_virtual_clock_says_where_it_cannot_be(project: SmallProject) -> None:
 def test_virtual_clock_on_any_anyio_backend(project: SmallProject) -> None:
     """A project may keep anyio's own fixture."""
     project.conftest("")
-    result = project.run(_MIXED)
+    result = project.run(MIXED)
     result.assert_outcomes(passed=2 + 2 + 1)
 
 

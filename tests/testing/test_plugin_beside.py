@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from support.small_projects import BACKENDS, VIRTUAL, SmallProject
+from support.small_projects import BACKENDS, MIXED, VIRTUAL, SmallProject
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.slow
 
 _PYTEST_ASYNCIO = "pytest_asyncio.plugin"
 _LOOP_SCOPE = "asyncio_default_fixture_loop_scope = function"  # else it warns
-
-
-_MIXED = """
-async def test_backend(anyio_backend_name):
-    assert ka.current_backend().startswith(anyio_backend_name)
-
-async def test_a_year(virtual_clock):
-    begun = ka.current_time()
-    await ka.sleep(365 * 86400)
-    assert virtual_clock.now - begun == 365 * 86400
-
-def test_ordinary():
-    pass
-"""
 
 
 @pytest.mark.parametrize("plugins", ["", None], ids=["alone", "beside all that is installed"])
@@ -35,14 +21,14 @@ def test_every_backend_and_virtual_time(project: SmallProject, plugins: str | No
     """
     if plugins is None:
         project.ini(_LOOP_SCOPE)
-    result = project.run(_MIXED, "-v", plugins=plugins)
+    result = project.run(MIXED, "-v", plugins=plugins)
     result.assert_outcomes(passed=BACKENDS + VIRTUAL + 1, deselected=BACKENDS - VIRTUAL)
     result.stdout.fnmatch_lines_random(["*test_a_year?trio-virtual? PASSED*"])
 
 
 def test_under_xdist(project: SmallProject) -> None:
     """Each worker has the plugin for itself."""
-    result = project.run(_MIXED, "-n", "2", plugins="xdist")
+    result = project.run(MIXED, "-n", "2", plugins="xdist")
     result.assert_outcomes(passed=BACKENDS + VIRTUAL + 1)
 
 
