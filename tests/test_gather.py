@@ -210,9 +210,7 @@ async def test_a_child_cancelled_natively_raises_task_cancelled(
         task.cancel()
         await anyio.sleep_forever()
 
-    name = (
-        cancelled.__qualname__ if return_exceptions else f"{__name__}.{cancelled.__qualname__}"
-    )
+    name = f"{__name__}.{cancelled.__qualname__}"
     with pytest.raises(
         ka.TaskCancelled,
         match=re.escape(

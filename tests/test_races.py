@@ -274,7 +274,7 @@ async def test_a_natively_cancelled_runner_raises_task_cancelled(race: Any) -> N
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
-    name = cancelled.__qualname__
+    name = f"{__name__}.{cancelled.__qualname__}"
     with pytest.raises(
         ka.TaskCancelled,
         match=re.escape(

@@ -190,5 +190,8 @@ def shown(value: object) -> str:
 
 
 def name_of_coroutine(coro: Coroutine[Any, Any, object]) -> str:
-    """What to call the task that runs *coro*."""
-    return getattr(coro, "__qualname__", None) or type(coro).__name__
+    """What to call the task that runs *coro*: what anyio calls it, given the coroutine."""
+    frame = getattr(coro, "cr_frame", None)
+    module = None if frame is None else frame.f_globals.get("__name__")
+    name = getattr(coro, "__qualname__", None) or str(coro)
+    return f"{module}.{name}" if module else name

@@ -17,7 +17,7 @@ import anyio.abc
 from anyio import TaskHandle, create_task_group, get_cancelled_exc_class
 
 from . import _observe
-from ._arguments import name_of, refuse_coroutine, shown
+from ._arguments import name_of, name_of_coroutine, refuse_coroutine, shown
 from ._failures import without
 from ._members import Members
 
@@ -151,7 +151,7 @@ class TaskGroup(anyio.abc.TaskGroup):
         context: Context | None,
         daemon: bool,
     ) -> TaskHandle[T]:
-        name = _name_of_coroutine(coro) if name is None else str(name)
+        name = name_of_coroutine(coro) if name is None else str(name)
         child = observer.wrapped(coro, name, self, 3)
         try:
             handle = self._group.create_task(child, name=name, context=context)
@@ -325,14 +325,6 @@ def _no_coroutine(value: object) -> TypeError:
         f"create_task() takes a coroutine, not {shown(value)}; "
         f"write create_task({name}(…)) or start_soon({name}, …)"
     )
-
-
-def _name_of_coroutine(coro: Any) -> str:
-    """As anyio calls the task of a coroutine, which it is not given while that is traced."""
-    frame = getattr(coro, "cr_frame", None)
-    module = None if frame is None else frame.f_globals.get("__name__")
-    name = getattr(coro, "__qualname__", None) or str(coro)
-    return f"{module}.{name}" if module else name
 
 
 def _name_of(func: Callable[..., object]) -> str:

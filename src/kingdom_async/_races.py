@@ -11,7 +11,13 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from anyio import Event, TaskCancelled, get_cancelled_exc_class, move_on_after
+from anyio import (
+    Event,
+    TaskCancelled,
+    get_cancelled_exc_class,
+    get_current_task,
+    move_on_after,
+)
 
 from ._arguments import check_coroutines, close_all, name_of_coroutine, shown
 from ._failures import log_failure, logger, short_repr, task_cancelled
@@ -201,7 +207,7 @@ class _Race(Generic[T]):
             if not cancelled_natively():
                 raise
             if not self._is_decided():
-                name = name_of_coroutine(coro)
+                name = get_current_task().name or "a coroutine"
                 self._cancelled = task_cancelled(self._call, name, error)
                 group.cancel()
         except Exception as error:
