@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
+from anyio import TaskFailed
 
 from kingdom_async._failures import (
     add_note,
@@ -90,6 +93,95 @@ def test_bare_takes_along_what_the_group_came_from() -> None:
     again.__cause__ = error
     assert bare(again) is error
     assert origin.__context__ is None
+
+
+def raised_by(func: Callable[[], object]) -> Exception:
+    try:
+        func()
+    except Exception as error:
+        return error
+    raise AssertionError("it has not failed")
+
+
+def test_bare_says_nothing_of_a_group_of_except_star() -> None:
+    """Which has no message."""
+    error = ValueError()
+    assert bare(ExceptionGroup("", [error])) is error
+    assert not hasattr(error, "__notes__")
+
+
+def test_bare_takes_along_the_lines_that_the_group_passed() -> None:
+    """Before those of the error, and once; also where it has none of its own."""
+
+    def load(error: Exception) -> None:
+        raise ExceptionGroup("cannot load", [error])
+
+    def fails() -> None:
+        raise KeyError
+
+    for error, own in ((ValueError(), []), (raised_by(fails), ["raised_by", "fails"])):
+        group = raised_by(partial(load, error))
+        assert bare(group) is bare(group) is error
+        lines = [line.name for line in traceback.extract_tb(error.__traceback__)]
+        assert lines == ["raised_by", "load", *own]
+
+
+def test_bare_takes_along_what_was_handled_when_the_group_was_raised() -> None:
+    """Unless it was raised from something, or a task group raised it, which handles its own."""
+    error, handled = ValueError(), KeyError()
+    group = ExceptionGroup("cannot save", [error])
+    group.__context__ = handled
+    assert bare(group) is error
+    assert error.__context__ is handled
+    for group, suppressed in (
+        (ExceptionGroup("cannot save", [ValueError()]), True),
+        (ExceptionGroup("unhandled errors in a TaskGroup", [ValueError()]), False),
+    ):
+        group.__context__ = handled
+        group.__suppress_context__ = suppressed
+        assert bare(group).__context__ is None
+
+
+def test_bare_notes_the_origin_that_no_traceback_would_show() -> None:
+    """Because the chain is cut by a ``from None``, or the two chains meet."""
+    quiet, origin = ValueError(), KeyError("origin")
+    quiet.__suppress_context__ = True
+    group = ExceptionGroup("cannot save", [quiet])
+    group.__cause__ = origin
+    assert bare(group) is bare(group) is quiet
+    assert quiet.__context__ is origin
+    notes = ["in a group: cannot save", "in a group that came from KeyError('origin')"]
+    assert quiet.__notes__ == notes  # type: ignore[attr-defined]
+
+    common, error = OSError(), ValueError()
+    error.__context__ = origin.__context__ = common
+    group = ExceptionGroup("cannot save", [error])
+    group.__cause__ = origin
+    assert bare(group) is error
+    assert error.__context__ is common
+    assert common.__context__ is None
+    assert error.__notes__ == notes  # type: ignore[attr-defined]
+
+
+async def test_what_a_task_failed_was_told_goes_to_what_it_stands_for() -> None:
+    """The group that it was in has a message, which stays."""
+    error, repeats = ValueError(), TaskFailed()
+    repeats.__cause__ = error
+    assert distinct([error, ExceptionGroup("cannot save", [repeats])]) == [error]
+    assert error.__notes__ == ["in a group: cannot save"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("first", ["error", "group"])
+async def test_a_group_of_a_class_of_its_own_is_what_it_holds(first: str) -> None:
+    """Whichever was recorded first, it is one failure, and the class and its cause stay."""
+
+    class Invalid(ExceptionGroup[Exception]):
+        pass
+
+    error = ValueError()
+    group = Invalid("form", [error])
+    both = [error, group] if first == "error" else [group, error]
+    assert distinct(both) == [group]
 
 
 def test_bare_leaves_a_group_of_a_class_of_its_own() -> None:

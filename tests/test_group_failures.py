@@ -238,6 +238,25 @@ async def test_plain_groups_of_anyio_inside_are_seen_through(where: str) -> None
     assert caught.value is error
 
 
+async def test_the_traceback_leads_through_a_group_of_one() -> None:
+    """From the task to the function that held the group, and on to what failed in it."""
+
+    async def load() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail, ValueError("deep"))
+
+    async def handle() -> None:
+        await load()
+
+    with pytest.raises(ValueError, match=r"^deep") as caught:
+        await ka.gather(handle(), anyio.sleep_forever())
+    lines = [line.name for line in traceback.extract_tb(caught.value.__traceback__)]
+    handled = lines.index("handle")
+    assert lines[handled : handled + 2] == ["handle", "load"]
+    assert lines[-1] == "fail"
+    assert lines.count("load") == 1
+
+
 async def test_first_inside_a_plain_group_of_anyio() -> None:
     """The other way round, anyio wraps what comes out of ours, as it wraps any error."""
     with pytest.raises(ExceptionGroup) as caught:

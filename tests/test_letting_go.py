@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import math
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from weakref import WeakSet, ref
 
 import pytest
+from anyio import from_thread
 
 import kingdom_async as ka
+from support.backends import asyncio_only
 
 
 class Page:
     """What functions return here."""
+
+
+class Number:
+    """An int could not be watched."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other
+
+    def __hash__(self) -> int:
+        return hash(self.value)
 
 
 class Refused(Exception):
@@ -96,11 +112,34 @@ async def test_results_are_the_callers_alone(call: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("call", [pytest.param(BULK[name], id=name) for name in BULK])
 async def test_a_kept_error_keeps_no_results(call: Callable[..., Any]) -> None:
     """Its traceback has the frames of workers, which may hold the last one, not all of them."""
-    results = await call(range(40), on_error=ka.ErrorResult)
+    results = await call(range(-2000, 10), on_error=ka.ErrorResult)
     errors = [result for result in results if isinstance(result, ka.ErrorResult)]
-    assert (len(errors), len(pages)) == (1, 39)
+    assert (len(errors), len(pages)) == (1, 2009)
     del results
     await settle()
+    assert len(pages) <= 3
+
+
+@pytest.mark.parametrize("call", [pytest.param(BULK[name], id=name) for name in BULK])
+async def test_a_kept_error_keeps_no_items(call: Callable[..., Any]) -> None:
+    """But its own, and what a worker had in hand."""
+    numbers = [Number(value) for value in range(-2000, 10)]
+    seen = WeakSet(numbers)
+    results = await call(numbers, on_error=ka.ErrorResult)
+    errors = [result for result in results if isinstance(result, ka.ErrorResult)]
+    del numbers, results
+    await settle()
+    assert errors[0].item in seen
+    assert len(seen) <= 4
+
+
+@pytest.mark.parametrize("call", [pytest.param(BULK[name], id=name) for name in BULK])
+async def test_the_error_of_a_call_keeps_no_results(call: Callable[..., Any]) -> None:
+    """Whoever keeps it, until the next attempt perhaps, keeps little."""
+    with pytest.raises(Refused) as raised:
+        await call(range(-200, 8))
+    await settle()
+    assert raised.value.args == (7,)
     assert len(pages) <= 3
 
 
@@ -114,9 +153,24 @@ async def in_time() -> None:
         await fetch(7)
 
 
+async def broken_source() -> AsyncIterator[int]:
+    yield 1
+    raise Refused
+
+
+async def amap_over_a_broken_source() -> None:
+    await ka.amap(fetch, broken_source(), limit=2)
+
+
+async def cancelled_natively() -> Page:
+    raise asyncio.CancelledError
+
+
 FAILING: dict[str, Callable[[], Awaitable[Any]]] = {
-    # Not of threads: anyio's own calls there leave a cycle.
+    # Not of our threads: anyio's own calls there leave a cycle.
     **{name: partial(BULK[name], range(7, 8)) for name in ("amap", "amap(limit=2)", "imap")},
+    "offload_map(to=pool)": partial(through_a_pool, range(7, 8)),
+    "amap of a source": amap_over_a_broken_source,
     "gather": lambda: ka.gather(fetch(7), slow(1)),
     "first_finished": lambda: ka.first_finished(fetch(7), slow(1)),
     "with_timeout": lambda: ka.with_timeout(60, fetch(7), default=None),
@@ -138,6 +192,17 @@ async def test_an_error_that_was_handled_is_freed(call: Callable[[], Any]) -> No
         if seen is not None and seen() is None:
             return
     raise AssertionError("the error is still there")
+
+
+@asyncio_only
+async def test_a_native_cancellation_that_ends_a_race_is_freed() -> None:
+    """As any other error of a race."""
+    with pytest.raises(ka.TaskCancelled) as raised:
+        await ka.first_finished(cancelled_natively(), slow(1))
+    seen = ref(raised.value)
+    del raised
+    await settle()
+    assert seen() is None
 
 
 async def test_what_a_shield_cut_off_is_freed() -> None:
@@ -169,6 +234,23 @@ async def test_offload_lets_go_of_its_function() -> None:
         if seen() is None:
             return
     raise AssertionError("the connection is still there")
+
+
+async def test_a_task_that_a_thread_started_does_not_keep_its_function() -> None:
+    """It has the context of that thread as long as it lives."""
+
+    class Connection:
+        def listen(self, group: ka.TaskGroup) -> None:
+            from_thread.run_sync(group.start_soon, ka.sleep, math.inf)
+
+    async with ka.TaskGroup() as group:
+        connection = Connection()
+        seen = ref(connection)
+        await ka.offload(connection.listen, group)
+        del connection
+        await settle()
+        assert seen() is None
+        group.cancel()
 
 
 @pytest.mark.parametrize("race", [ka.first_success, ka.first_finished])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
+import traceback
 from typing import Any
 
 import anyio
@@ -80,6 +81,34 @@ async def test_putting_into_a_closed_queue(call: str, overflow: Any) -> None:
                 pass
     assert queue.statistics().dropped == 0
     assert queue.drain() == [0]
+
+
+async def test_a_consumer_sees_where_the_producer_failed() -> None:
+    """All the way: the queue was closed while the error was still on it."""
+    queue = ka.Queue[int](1)
+
+    async def parse() -> None:
+        with queue.producing():
+            await checkpoint()
+            raise ValueError("bad page")
+
+    async def load_pages() -> None:
+        await parse()
+
+    async def consume() -> list[str]:
+        try:
+            await queue.get()
+        except ValueError as error:
+            return [line.name for line in traceback.extract_tb(error.__traceback__)]
+        return []
+
+    async with ka.TaskGroup() as group:
+        consumer = group.start_soon(consume)
+        with pytest.raises(ValueError, match="bad page"):
+            await load_pages()
+    lines = consumer.return_value
+    assert lines[0] == "consume"
+    assert lines[-2:] == ["load_pages", "parse"]
 
 
 async def test_closing_again_changes_nothing() -> None:

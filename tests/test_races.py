@@ -458,7 +458,7 @@ async def test_unstarted_coroutines_are_closed() -> None:
     assert [coro.cr_frame for coro in unstarted] == [None, None]
 
 
-@pytest.mark.parametrize("stagger", [-1, float("nan")])
+@pytest.mark.parametrize("stagger", [-1, float("nan"), True])
 async def test_an_impossible_stagger_is_refused(stagger: float) -> None:
     """The message says what stagger may be, and the coroutines are closed."""
     coro = value_after(0, "never")

@@ -287,8 +287,9 @@ class Buffer(QueueState[T]):
         """Say that no more items will come.
 
         Consumers get what is in the queue. Then iteration ends and `get` raises
-        `QueueClosed`; or each of them raises *error*, if it is given. A `put` that waits or
-        comes later raises `QueueClosed`, and has not put. Closing again changes nothing.
+        `QueueClosed`; or each of them raises *error*, if it is given: the same object, whose
+        traceback is that of the consumer that raised it last. A `put` that waits or comes
+        later raises `QueueClosed`, and has not put. Closing again changes nothing.
         """
         if error is not None and not isinstance(error, BaseException):
             raise TypeError(
@@ -303,7 +304,6 @@ class Buffer(QueueState[T]):
             error.__cause__ = cause  # raised as it is, it would end 'async for' without a word
         self._closed = True
         self._error = error
-        self._error_traceback = None if error is None else error.__traceback__
         while self._putters:
             self._putters.popleft().event.set()
         self._hand_out()

@@ -134,8 +134,9 @@ class Chunk(Generic[T]):
         """How long it took, and for each item whether it failed and with what."""
         began = perf_counter()
         outcomes: list[tuple[bool, Any]] = []
+        items, self._items = self._items, []
         try:
-            for item in self._items:
+            for item in items:
                 if has_ended is not None and has_ended():
                     break
                 self.begun += 1
@@ -149,7 +150,7 @@ class Chunk(Generic[T]):
                         break
             return perf_counter() - began, outcomes
         finally:
-            del outcomes  # an error that is kept keeps this frame
+            del items, outcomes  # an error that is kept keeps this frame
 
 
 class _Sent:

@@ -156,7 +156,8 @@ class Crew(ABC, Generic[T, R]):
 
     def _open_source(self) -> Iterator[T]:
         if not isinstance(self._items, AsyncIterable):
-            return iter(self._items)
+            items, self._items = self._items, ()  # whoever keeps an error keeps this crew
+            return iter(items)
         self._feed = feed = Feed(self._items, self.call)
         self._pulling = feed.pull()
         self._group.create_task(self._pulling, name=f"{self.name} source")

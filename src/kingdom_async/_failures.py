@@ -12,6 +12,7 @@ import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any, TypeGuard, cast
 
 from anyio import TaskCancelled, TaskFailed, get_cancelled_exc_class
@@ -24,8 +25,8 @@ logger = logging.getLogger("kingdom_async")
 _CONTEXT: Any = BaseException.__dict__["__context__"]
 _LISTED = 10
 _PLAIN = (BaseExceptionGroup, ExceptionGroup)
-#: The messages of those that task groups make, of anyio, asyncio and trio.
-_TASK_GROUPS = ("unhandled errors in a TaskGroup", "Exceptions from Trio nursery")
+#: The messages of groups that nobody wrote: those of ``except*`` and of task groups.
+_UNWRITTEN = ("", "unhandled errors in a TaskGroup", "Exceptions from Trio nursery")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 
@@ -82,26 +83,63 @@ def without(kind: type[BaseException], error: BaseException) -> BaseException | 
 def bare(error: BaseException) -> BaseException:
     """*error*, or, where it is a group that holds a single error, that error.
 
-    The message and the notes of such a group become notes of the error, and what the group came
-    from goes to the end of the error's chain. A group of a class of its own says something by
-    that, and stays.
+    The message and the notes of such a group become notes of the error, the lines that it
+    passed come before the error's own, and what it came from goes to the end of the error's
+    chain. A group of a class of its own says something by that, and stays.
     """
     while type(error) in _PLAIN and is_group(error) and len(error.exceptions) == 1:
         inner: BaseException = error.exceptions[0]
-        message = [] if error.message in _TASK_GROUPS else [f"in a group: {error.message}"]
-        for note in (*message, *_notes_of(error)):
-            add_note(inner, note)
-        _append(inner, error.__cause__)
+        _take_over(inner, error)
         error = inner
     return error
 
 
-def _append(error: BaseException, origin: BaseException | None) -> None:
-    """Put *origin*, with its own chain, at the end of that of *error*."""
+def _take_over(error: BaseException, group: BaseExceptionGroup[BaseException]) -> None:
+    """Put on *error* what would go with the *group*; once, however often it is called."""
+    origin = group.__cause__
+    if group.message not in _UNWRITTEN:
+        add_note(error, f"in a group: {group.message}")
+        if origin is None and not group.__suppress_context__:
+            origin = group.__context__
+    for note in _notes_of(group):
+        add_note(error, note)
+    _put_before(group.__traceback__, error)
+    if origin is not None:
+        _append(error, origin)
+
+
+def _put_before(passed: TracebackType | None, error: BaseException) -> None:
+    """Let the traceback of *error* begin with the lines *passed*."""
+    own = error.__traceback__
+    if passed is None or any(
+        link.tb_frame is passed.tb_frame and link.tb_lasti == passed.tb_lasti
+        for link in _links(own)
+    ):
+        return
+    for link in reversed([*_links(passed)]):
+        own = TracebackType(own, link.tb_frame, link.tb_lasti, link.tb_lineno)
+    BaseException.with_traceback(error, own)
+
+
+def _links(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _append(error: BaseException, origin: BaseException) -> None:
+    """Put *origin* at the end of the chain of *error*; in a note, where none would see it."""
     chain = list(_chain(error))
     known = {id(link) for link in chain}
-    if origin is not None and not any(id(link) in known for link in _chain(origin)):
+    if id(origin) in known:
+        return
+    is_shown = not any(link.__suppress_context__ and link.__cause__ is None for link in chain)
+    if any(id(link) in known for link in _chain(origin)):
+        is_shown = False  # it would be a loop, or cut off what the last of them came from
+    else:
         set_context(chain[-1], origin)
+    if not is_shown:
+        add_note(error, f"in a group that came from {short_repr(origin)}")
 
 
 def distinct(errors: Iterable[BaseException]) -> list[BaseException]:
@@ -112,13 +150,17 @@ def distinct(errors: Iterable[BaseException]) -> list[BaseException]:
     """
     found: dict[tuple[int, ...], BaseException] = {}
     for error in map(bare, errors):
-        found.setdefault(identity(error), error)
+        known = found.setdefault(identity(error), error)
+        if is_group(error) and not is_group(known):
+            found[identity(error)] = error  # of a class of its own, around what is known
     unique: dict[tuple[int, ...], BaseException] = {}
     for error in found.values():
         while isinstance(error, TaskFailed) and error.__cause__ is not None:
             repeated = found.get(identity(error.__cause__))
             if repeated is None:
                 break
+            for note in _notes_of(error):
+                add_note(repeated, note)
             error = repeated
         unique.setdefault(identity(error), error)
     # sorted() is stable: among equals, the order recorded stays
@@ -184,12 +226,10 @@ def first_of(
 
 def _kind(error: BaseException) -> object:
     """The same for errors of one class that were raised at one line."""
-    link = error.__traceback__
-    if link is None or is_group(error):
+    links = [*_links(error.__traceback__)]
+    if not links or is_group(error):
         return id(error)
-    while link.tb_next is not None:
-        link = link.tb_next
-    return id(type(error)), link.tb_frame.f_code, link.tb_lineno
+    return id(type(error)), links[-1].tb_frame.f_code, links[-1].tb_lineno
 
 
 def _listed(failures: Sequence[tuple[BaseException, str]]) -> str:

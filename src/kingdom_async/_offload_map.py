@@ -125,8 +125,14 @@ async def offload_map(
     else:
         at_hand = _is_at_hand(items)
         work = _Dispatch(func, supply, to, limiter, chunksize, on_error, at_hand).work
-    await _run_workers(f"offload_map({name_of(func)})", work, limit, length_hint(items), supply)
-    # Those are the caller's alone: an error that is kept has what works here in its traceback.
+    # The results are the caller's alone: an error that is kept has what works here in its
+    # traceback.
+    name = f"offload_map({name_of(func)})"
+    try:
+        await _run_workers(name, work, limit, length_hint(items), supply)
+    except BaseException:
+        supply.results = [None] * len(supply.results)  # a thread that runs on may have one more
+        raise
     results, supply.results = supply.results, []
     return results
 
@@ -169,21 +175,25 @@ async def _run_group(
     one_by_one: bool,
     supply: Supply[Any],
 ) -> None:
-    async with TaskGroup(errors="first") as group:
-        if supply.feed is not None:
-            group.start_soon(supply.feed.pull, name=f"{name} source")
-        tasks: list[TaskHandle[None]] = []
-        try:
-            while len(tasks) < number and not (supply.exhausted or supply.ended):
-                taken = Event() if one_by_one else None
-                supply.on_take = None if taken is None else waker(taken)
-                tasks.append(group.start_soon(work, name=f"{name}[{len(tasks)}]"))
-                if taken is not None:
-                    await taken.wait()
-            for task in tasks:
-                await task.wait()
-        finally:
-            supply.ended = True  # a thread sees this before it takes its next item
+    tasks: list[TaskHandle[None]] = []
+    try:
+        async with TaskGroup(errors="first") as group:
+            if supply.feed is not None:
+                group.start_soon(supply.feed.pull, name=f"{name} source")
+            try:
+                while len(tasks) < number and not (supply.exhausted or supply.ended):
+                    taken = Event() if one_by_one else None
+                    supply.on_take = None if taken is None else waker(taken)
+                    tasks.append(group.start_soon(work, name=f"{name}[{len(tasks)}]"))
+                    if taken is not None:
+                        await taken.wait()
+                for started in range(len(tasks)):
+                    await tasks[started].wait()
+            finally:
+                supply.ended = True  # a thread sees this before it takes its next item
+    except BaseException:
+        tasks.clear()  # an error whose frames hold it is a reference cycle
+        raise
     cut_off = [task for task in tasks if task.status is not TaskHandle.Status.FINISHED]
     if cut_off:  # and yet no error: in the turn of the group's end, or before its first step
         for task in cut_off:
@@ -227,18 +237,21 @@ class _Drain(Generic[T]):
 
     def _work_off(self, chunk: list[T], first: int) -> None:
         func, supply = self._func, self._supply
-        for place, item in enumerate(chunk, first):
-            if supply.ended:
-                return
-            try:
-                value = refuse_awaitable(func(item), func)
-            except StopIteration as stop:
-                stopped = stopped_iteration(func)
-                stopped.__cause__ = stop
-                value = supply.settle(place, item, stopped, self._on_error)
-            except Exception as error:
-                value = supply.settle(place, item, error, self._on_error)
-            supply.results[place] = value
+        try:
+            for place, item in enumerate(chunk, first):
+                if supply.ended:
+                    return
+                try:
+                    value = refuse_awaitable(func(item), func)
+                except StopIteration as stop:
+                    stopped = stopped_iteration(func)
+                    stopped.__cause__ = stop
+                    value = supply.settle(place, item, stopped, self._on_error)
+                except Exception as error:
+                    value = supply.settle(place, item, error, self._on_error)
+                supply.results[place] = value
+        finally:
+            del chunk  # an error that is kept keeps this frame
 
 
 def _on_loop(on_error: Callable[[T, Exception], Any]) -> Callable[[T, Exception], Any]:
@@ -309,11 +322,21 @@ class _Dispatch(Generic[T]):
             raise
         finally:
             supply.unworked += items[chunk.begun :]
-        for place, (item, (is_error, value)) in enumerate(
-            zip(items, outcomes, strict=False), first
-        ):
-            if is_error:
-                failure = unpickled(value, self._func) if self._pickled else value
-                value = supply.settle(place, item, failure, self._on_error)
-            supply.results[place] = value
+        outcomes.reverse()
+        try:
+            for place, item in enumerate(items[: len(outcomes)], first):
+                supply.results[place] = self._value(place, item, *outcomes.pop())
+        finally:
+            outcomes.clear()  # an error among them leads to the executor's future, and it here
         return seconds
+
+    def _value(self, place: int, item: T, is_error: bool, outcome: Any) -> Any:
+        """What an item comes to that was worked off."""
+        if not is_error:
+            return outcome
+        try:
+            if self._pickled:
+                outcome = unpickled(outcome, self._func)
+            return self._supply.settle(place, item, outcome, self._on_error)
+        finally:
+            del outcome  # an error whose frames hold it is a reference cycle

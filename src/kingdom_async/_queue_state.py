@@ -57,6 +57,7 @@ class QueueState(Generic[T]):
         self._discarded = False
         self._error: BaseException | None = None
         self._error_traceback: TracebackType | None = None
+        self._is_raised = False
 
     @property
     def error(self) -> BaseException | None:
@@ -79,7 +80,10 @@ class QueueState(Generic[T]):
         if not self._closed or self._items:
             return
         if self._error is not None:
-            # Each consumer's own: it would hold the lines, and the frames, of all before it.
+            # As the first consumer found it: else each would hold the frames of all before it.
+            if not self._is_raised:
+                self._is_raised = True
+                self._error_traceback = self._error.__traceback__
             raise self._error.with_traceback(self._error_traceback)
         raise QueueClosed(
             f"{call}() on {self!r}, which is closed and has no items left; "

@@ -79,7 +79,9 @@ async def _first_success(
 ) -> T:
     coros = given.take()
     check_coroutines("first_success", coros, at_least_one=True)
-    if stagger is not None and not (isinstance(stagger, (int, float)) and stagger >= 0):
+    if stagger is not None and (
+        isinstance(stagger, bool) or not (isinstance(stagger, (int, float)) and stagger >= 0)
+    ):
         close_all(coros)
         raise ValueError(
             f"stagger must be 0 or more seconds, not {shown(stagger)}; "
@@ -197,7 +199,10 @@ class _Race(Generic[T]):
                 self._decisive = None
         if len(failed) < len(self._coros):
             cancelled, self._cancelled = self._cancelled, None
-            raise cancelled or task_cancelled(self._call, "a coroutine", None)
+            try:
+                raise cancelled or task_cancelled(self._call, "a coroutine", None)
+            finally:
+                del cancelled
         raise ExceptionGroup(f"{self._call}(): all {len(failed)} failed", failed)
 
     async def _attempt(self, index: int, coro: Coro[T], group: TaskGroup) -> None:

@@ -50,7 +50,10 @@ class Feed(Iterator[T]):
             return self._here.popleft()
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # an error whose frames hold it is a reference cycle
         raise StopIteration
 
     async def more(self) -> bool:

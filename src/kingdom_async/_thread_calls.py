@@ -119,8 +119,10 @@ class ThreadCall(Generic[T]):
         self._log(error)
 
     def forget(self) -> None:
-        """The task has the outcome; a context that keeps this call shall not keep an error."""
+        """The task has the outcome, and a context that keeps this call shall keep no more."""
         self._error = None
+        if self._state is _State.ENDED and not self._is_abandoned:
+            del self._func
 
     def _log(self, error: BaseException | None) -> None:
         if isinstance(error, (Exception, SystemExit, KeyboardInterrupt)):

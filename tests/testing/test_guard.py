@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -74,8 +75,11 @@ def test_the_tools_end_when_the_time_is_up(backend: str, tool: Callable[[str], A
     assert not births._open  # whatever of the program never came to its end
 
 
-def test_nothing_is_raised_where_python_would_swallow_it() -> None:
+def test_nothing_is_raised_where_python_would_swallow_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """In a finalizer, or a callback of the collector's; a moment later it is raised."""
+    monkeypatch.setattr(guard, "_PASSED_OVER", 100)
     phase = guard.Phase("the call", 1)
     phase.said = "the time is up"
     ran: list[str] = []
@@ -100,3 +104,20 @@ def test_nothing_is_raised_where_python_would_swallow_it() -> None:
     assert not phase.has_interrupted
     with pytest.raises(guard.Interrupted, match="the time is up"):
         phase.interrupt(0, sys._getframe())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_finalizer_that_hangs_is_ended() -> None:
+    """It is interrupted in the end, and the test fails although Python swallows that."""
+
+    class Pool:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+            self.lock.acquire()
+
+        def __del__(self) -> None:
+            self.lock.acquire()
+
+    told = pytest.raises(guard.TookTooLong, match="the call has not ended after")
+    with told, _ONE.phase("the call", 0.1):
+        Pool()

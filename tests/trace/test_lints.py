@@ -1108,6 +1108,20 @@ async def test_errors_are_logged_when_asked_for(
     assert all("in fails" in str(record.exc_text) for record in caplog.records)
 
 
+async def test_who_asks_is_told_of_each_failure() -> None:
+    """``when_failed`` takes listeners at any time."""
+    heard: list[tuple[str | None, str]] = []
+
+    async def fails() -> None:
+        raise KeyError(1)
+
+    with trace.recording() as recording, pytest.raises(KeyError):
+        recording.when_failed.append(lambda task, error: heard.append((task.name, repr(error))))
+        async with ka.TaskGroup(errors="first") as group:
+            group.start_soon(fails, name="fails")
+    assert heard == [("fails", "KeyError(1)")]
+
+
 async def test_a_listener_that_raises_is_told_of_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,8 @@ if sys.version_info < (3, 11):
 _STEP = 1.0
 #: How often the error is raised before the process ends.
 _TRIES = 8
+#: Of these, while the error would be swallowed: most of what swallows it is over soon.
+_PASSED_OVER = 3
 #: How a process ends that nothing else ends.
 _STUCK = 70
 
@@ -71,6 +73,7 @@ class Phase:
         self.asks: bool = False
         #: Which of them it is in, the first being 1.
         self.runs: int = 0
+        self._passed_over = 0
 
     def enters(self, loop: Loop, cancel: Callable[[], None] | None) -> None:
         """It runs in *loop* from here on."""
@@ -87,8 +90,11 @@ class Phase:
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """In the main thread, wherever that is."""
-        if self.is_over or self.said is None or _is_swallowed(frame):
-            return  # in the last case it is called again soon
+        if self.is_over or self.said is None:
+            return
+        if self._passed_over < _PASSED_OVER and _is_swallowed(frame):
+            self._passed_over += 1
+            return  # it is called again soon
         self.has_interrupted = True
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler) and _is_in_trio() and handler is not signal.default_int_handler:
@@ -192,6 +198,8 @@ class Guard:
         self._tell(phase)
         try:
             yield phase
+            if phase.has_interrupted:
+                raise TookTooLong(phase.said)  # somebody has swallowed the interrupt
         except (KeyboardInterrupt, BaseExceptionGroup) as error:
             if not phase.was_interrupted(error):
                 raise

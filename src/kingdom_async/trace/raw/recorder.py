@@ -77,7 +77,9 @@ class Recorder:
         self.has_steps = has_steps
         self.thresholds = thresholds
         self.suspect = suspect
-        self.failures: list[Callable[[TaskRecord, BaseException], None]] = failures or []
+        self.failures: list[Callable[[TaskRecord, BaseException], None]] = (
+            [] if failures is None else failures
+        )
         #: The row of the task that is being spawned, for what sees the native task.
         self.expected: Row | None = None
         #: The ``id`` of the native task that was ours from some point on.
