@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import re
 import socket
 import sys
 import threading
 import warnings
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -385,22 +387,103 @@ def test_an_offload_may_return_although_cancelled(backend: str) -> None:
     cancel_everywhere(body, backend=backend).raise_if_failed()
 
 
-@every_backend
-def test_hung_runs_end_it(backend: str) -> None:
-    """A run that waits for ever behind a shield is given up; after three of them, all is."""
+async def _waits_behind_a_shield() -> None:
+    try:
+        await three_turns()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await ka.Event().wait()
+        raise
 
-    async def body() -> None:
-        try:
-            await three_turns()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await ka.Event().wait()
-            raise
 
-    report = cancel_everywhere(body, backend=backend, patience=0.2)
+async def _waits_behind_a_shield_of_trios() -> None:
+    try:
+        await three_turns()
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await trio.Event().wait()
+        raise
+
+
+async def _waits_beside_a_cancelled_body() -> None:
+    async with ka.TaskGroup() as group:
+        group.start_soon(_waits_behind_a_shield)
+        await three_turns()
+
+
+HANGING = [
+    (body, backend, clock)
+    for body in (
+        _waits_behind_a_shield,
+        _waits_behind_a_shield_of_trios,
+        _waits_beside_a_cancelled_body,
+    )
+    for backend in chosen(REAL)
+    for clock in ("virtual", "real")
+    if backend == "trio" or body is not _waits_behind_a_shield_of_trios
+    if backend != "asyncio+uvloop" or clock == "real"
+]
+
+
+@pytest.mark.parametrize(("body", "backend", "clock"), HANGING)
+def test_hung_runs_end_it(
+    body: Callable[[], Awaitable[None]], backend: str, clock: Literal["virtual", "real"]
+) -> None:
+    """A run that waits for ever behind a shield is given up; after three of them, all is.
+
+    On virtual time that is a deadlock, which nobody has to be patient for.
+    """
+    patience = 0.2 if clock == "real" else 60
+    report = cancel_everywhere(body, backend=backend, clock=clock, patience=patience)
     assert report.outcomes == {"hung": 3}
     assert "stopped early: 3 runs were hung" in str(report)
     assert all(re.search("deadlock|hung", str(failure)) for failure in report.failures)
+
+
+@every_backend
+def test_what_polls_is_given_time(backend: str) -> None:
+    """A task that is told anew in each turn may wait for one that finishes, as `save` here."""
+
+    async def body() -> None:
+        is_saved = False
+
+        async def save() -> None:
+            nonlocal is_saved
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.02)
+                await anyio.sleep(0.02)
+            is_saved = True
+
+        async with ka.TaskGroup() as group:
+            group.start_soon(save)
+            try:
+                await three_turns()
+            except anyio.get_cancelled_exc_class():
+                while not is_saved:
+                    with contextlib.suppress(anyio.get_cancelled_exc_class()):
+                        await anyio.sleep(1)
+                raise
+
+    report = cancel_everywhere(body, backend=backend)
+    assert not report.failures, report
+
+
+@every_backend
+def test_what_polls_for_ever_is_given_up(backend: str) -> None:
+    """Also where another task of the body is there, and takes no step."""
+
+    async def body() -> None:
+        async with ka.TaskGroup() as group:
+            group.start_soon(_waits_behind_a_shield)
+            rounds = 0
+            while rounds < 5:
+                with contextlib.suppress(BaseException):
+                    await anyio.sleep(0.01)
+                    rounds += 1
+
+    report = cancel_everywhere(body, backend=backend, only=2)
+    assert report.outcomes == {"hung": 1}
+    assert "goes on for ever" in str(report)
 
 
 # --- what is left open ------------------------------------------------------------------

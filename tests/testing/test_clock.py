@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
 
 import kingdom_async as ka
 from kingdom_async.testing import Deadlock, FeatureOff, run_virtual
@@ -243,6 +244,95 @@ def test_a_deadlock_behind_a_shield(backend: str) -> None:
 
     with pytest.raises(Deadlock):
         run_virtual(main, backend=backend)
+
+
+@on_both
+def test_a_deadlock_in_a_scope_that_is_cancelled(backend: str) -> None:
+    """The cancellation of the program's own does not hide it."""
+
+    async def main() -> None:
+        with ka.move_on_after(1):
+            try:
+                await ka.sleep_forever()
+            finally:
+                with ka.CancelScope(shield=True):
+                    await ka.Event().wait()
+
+    with pytest.raises(Deadlock):
+        run_virtual(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", chosen(("trio",)))
+def test_a_deadlock_behind_a_shield_of_trios_own(backend: str) -> None:
+    """Which anyio knows nothing of."""
+
+    async def main() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.Event().wait()
+
+    with pytest.raises(Deadlock):
+        run_virtual(main, backend=backend)
+
+
+@on_both
+def test_what_is_due_at_once_comes_in_one_order(backend: str) -> None:
+    """In that of the loop, and the same in each run: no test fails now and then for it."""
+
+    async def main() -> list[int]:
+        woken: list[int] = []
+
+        async def sleeper(number: int) -> None:
+            await ka.sleep(1)
+            woken.append(number)
+
+        async with ka.TaskGroup() as group:
+            for number in range(6):
+                group.start_soon(sleeper, number)
+        return woken
+
+    kept: list[list[object]] = []  # what is made after them has other addresses
+    orders: set[tuple[int, ...]] = set()
+    for _ in range(10):
+        orders.add((*run_virtual(main, backend=backend),))
+        kept.append([object() for _ in range(1000)])
+    assert len(orders) == 1
+    if backend == "asyncio":
+        assert orders == {(0, 1, 2, 3, 4, 5)}
+
+
+@on_both
+def test_a_program_that_polls_has_real_time_after_a_while(
+    backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never end: the clock stands still while a task can run."""
+    monkeypatch.setattr("kingdom_async.testing.clocks.idle._LONG", 0.1)
+
+    async def main() -> None:
+        async with ka.TaskGroup() as group:
+            done = group.start_soon(ka.sleep, 0.05)
+            with ka.fail_after(3600):  # which is as far off as it is in reality
+                while done.status is not ka.TaskHandle.Status.FINISHED:
+                    await ka.checkpoint()
+
+    with caplog.at_level(logging.WARNING, "kingdom_async.testing"):
+        run_virtual(main, backend=backend)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said == (
+        "virtual time stands still for 0.1 s of real time: its tasks never wait; from here on "
+        "it is as fast as real time"
+    )
+
+
+@on_both
+def test_it_stands_still_for_a_program_that_is_run_to_its_end(backend: str) -> None:
+    """As for a call in one of anyio's processes."""
+
+    async def main() -> float:
+        with ka.fail_after(5):
+            await anyio.run_process([sys.executable, "-c", "import time; time.sleep(0.1)"])
+        return ka.current_time()
+
+    assert run_virtual(main, backend=backend) == 0
 
 
 @on_both

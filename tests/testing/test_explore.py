@@ -6,15 +6,18 @@ import asyncio
 import gc
 import random
 import re
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import kingdom_async as ka
+from kingdom_async.testing import schedules
 from kingdom_async.testing.runs.orders import order_of
 from kingdom_async.testing.schedules import explore
 from support.backends import REAL, chosen
@@ -207,6 +210,50 @@ def test_hung_runs_on_real_time_are_given_up(backend: str) -> None:
     report = explore(ka.sleep_forever, backend=backend)
     assert (report.points, report.injected) == (200, 3)
     assert report.remarks == ["stopped early: 3 runs were hung"]
+
+
+@on_virtual_time
+def test_hung_runs_with_a_socket_are_given_up(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody might call; but nobody does."""
+    monkeypatch.setitem(schedules._PATIENCE, "virtual", 0.1)
+
+    async def body() -> None:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            await listener.serve(ka.sleep_forever)  # type: ignore[arg-type]
+
+    report = explore(body, seeds=10, backend=backend)
+    assert (report.points, report.injected) == (10, 3)
+    assert dict(report.outcomes) == {"hung": 3}
+
+
+@on_every_backend
+def test_threads_of_the_programs_own_need_real_time(backend: str) -> None:
+    """They are not seen, and so virtual time takes the run for a deadlock."""
+
+    async def body() -> str:
+        event, token = ka.Event(), anyio.lowlevel.current_token()
+        wake = (token.backend_class.run_sync_soon, (event.set, (), token.native_token))
+        threading.Timer(0.2, *wake).start()
+        await event.wait()
+        return "woken"
+
+    report = explore(body, seeds=2, backend=backend, clock="real")
+    assert dict(report.outcomes) == {"'woken'": 2}
+    with pytest.raises(ValueError, match="clock must be 'virtual' or 'real', not 'fast'"):
+        explore(body, clock="fast")  # type: ignore[arg-type]
+
+
+@on_every_backend
+def test_the_clock_is_in_the_replay(backend: str) -> None:
+    """With which it fails again."""
+
+    async def body() -> None:
+        raise ValueError
+
+    (failure,) = explore(body, seeds=[3], backend=backend, clock="real").failures
+    assert failure.replay == f"explore(body, seeds=[3], backend={backend!r}, clock='real')"
 
 
 @on_virtual_time

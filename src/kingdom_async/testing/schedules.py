@@ -34,6 +34,7 @@ from .runs.checked import (
     coroutine_of,
     refuse_running_loop,
 )
+from .runs.fault_options import Clock, check_clock
 from .runs.orders import Order, Scheduled, Seed, order_of
 from .runs.patience import Onlooker
 from .runs.said_once import said_once
@@ -45,8 +46,8 @@ Pair = tuple[str, dict[str, Any]]
 
 #: Real seconds for which a program on virtual time may wait for nothing that is known of.
 _GIVE_UP = 0.05
-#: Real seconds without a step after which a run on real time counts as hung.
-_PATIENCE = 1.0
+#: Real seconds without a step after which a run on such a clock counts as hung.
+_PATIENCE = {"real": 1.0, "virtual": 5.0}
 #: After so many runs that had to be given up, each of which takes long, no more are made.
 _MOST_HUNG = 3
 
@@ -57,6 +58,7 @@ def explore(
     seeds: int | Iterable[Seed] = 200,
     backend: str | None = None,
     check: Callable[[], object] | None = None,
+    clock: Clock = "virtual",
 ) -> Report:
     """Run *body* under many orders of its tasks' steps, and see whether all come out well.
 
@@ -78,6 +80,8 @@ def explore(
         backend: As for `run`; the variable is ``KINGDOM_ASYNC_BACKEND``, the default asyncio.
         check: A function called after each run; it raises, or returns False, if something is
             wrong.
+        clock: ``"virtual"`` lets time jump, except on uvloop, which cannot; ``"real"`` for
+            bodies with threads that neither `offload` nor anyio has started.
 
     Returns:
         How many seeds there were, what the runs came to, and what failed.
@@ -93,11 +97,11 @@ def explore(
     check_check("explore", check)
     name = choose_backend(backend)
     wanted = _checked_seeds(seeds)
+    check_clock(clock)
     refuse_running_loop("explore", body)
-    runs = _Runs(body, check, name, Written("explore"))
+    runs = _Runs(body, check, name, clock, Written("explore"))
     with ExitStack() as stack:
-        if name == "asyncio+uvloop":  # the others know themselves when nothing can happen
-            runs.onlooker = stack.enter_context(Onlooker(_PATIENCE))
+        runs.onlooker = stack.enter_context(Onlooker(runs.patience))
         stack.enter_context(_random_kept())
         stack.enter_context(said_once(runs.report.call))
         runs.report.points = len(wanted)
@@ -112,13 +116,18 @@ def explore(
 class _Runs:
     """All runs of one call."""
 
-    onlooker: Onlooker | None = None
+    onlooker: Onlooker
 
-    def __init__(self, body: Body, check: Check | None, backend: str, written: Written) -> None:
+    def __init__(
+        self, body: Body, check: Check | None, backend: str, clock: Clock, written: Written
+    ) -> None:
         self._body = body
         self._written = written
         self._check = check
         self._backend = backend
+        self._clock = clock
+        self._is_virtual = clock == "virtual" and backend != "asyncio+uvloop"
+        self.patience = _PATIENCE["virtual" if self._is_virtual else "real"]
         self._hung = 0
         self.report = Report(f"explore({called(body)})", backend)
 
@@ -157,22 +166,24 @@ class _Runs:
     def _run(self, order: Order) -> object:
         idle = Idle(give_up=_GIVE_UP)
         idle.last_resort = open_all_shields
-        scheduled = _Counting(order)
-        name, options = scheduled_backend(_native(self._backend, idle), scheduled)
+        native = (
+            virtual_backend(self._backend, idle)
+            if self._is_virtual
+            else anyio_backend(self._backend)
+        )
+        name, options = scheduled_backend(native, Scheduled(order))
 
         async def main() -> object:
             with idle.watched():
                 order.is_on = True
                 try:
-                    if self.onlooker is None:
-                        return await coroutine_of("explore", self._body)
-                    return await self._watched(self.onlooker, scheduled)
+                    return await self._watched(order)
                 finally:
                     order.is_on = False
 
         return anyio.run(main, backend=name, backend_options=options)
 
-    async def _watched(self, onlooker: Onlooker, scheduled: _Counting) -> object:
+    async def _watched(self, order: Order) -> object:
         """The body, cancelled where nothing happens any more."""
         tree = ""
 
@@ -184,40 +195,24 @@ class _Runs:
                 open_all_shields()
 
         result: object = None
-        with CancelScope() as scope, onlooker.watching(lambda: scheduled.count, give_up):
+        with CancelScope() as scope, self.onlooker.watching(lambda: order.choices, give_up):
             result = await coroutine_of("explore", self._body)
         if tree:
-            raise _Hung(f"hung: no task took a step for {_PATIENCE:g} s\n{tree}")
+            raise _Hung(f"hung: no task took a step for {self.patience:g} s\n{tree}")
         return result
 
     def _failed(self, seed: Seed, error: BaseException) -> None:
         like, check = self._written.like, self._check
         body = like("body", self._body, called(self._body))
         rest = "" if check is None else f", check={like('check', check, called(check))}"
+        rest += "" if self._clock == "virtual" else f", clock={self._clock!r}"
         replay = f"explore({body}, seeds=[{seed!r}], backend={self._backend!r}{rest})"
         number = seed if isinstance(seed, int) else None
         self.report.failures.append(Failure(replay, error, seed=number, place=place_of(error)))
 
 
 class _Hung(Broken):
-    """A run on real time that would never have ended."""
-
-
-class _Counting(Scheduled):
-    """Knows that something happens."""
-
-    count = 0
-
-    def stepped(self, task: object) -> None:
-        self.count += 1
-
-
-def _native(backend: str, idle: Idle) -> Pair:
-    return (
-        anyio_backend(backend)
-        if backend == "asyncio+uvloop"
-        else virtual_backend(backend, idle)
-    )
+    """A run that would never have ended."""
 
 
 def scheduled_backend(pair: Pair, watcher: Watcher) -> Pair:

@@ -11,6 +11,7 @@ import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..._outside import executor_calls
@@ -37,6 +38,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._out: set[Future[Any]] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._joining = 0
+        self._timers = 0
         super().__init__(_PatientSelector(self))
         internals.set_resolution(self, self._at)
 
@@ -45,8 +47,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def jump(self, to: float) -> None:
         """It is *to* now."""
-        self._at = to
-        internals.set_resolution(self, to)
+        self._at = float(to)
+        internals.set_resolution(self, self._at)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Args]], object],
+        *args: Unpack[Args],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        self._timers += 1
+        moment = _Moment(when)
+        moment.number = self._timers
+        return super().call_at(moment, callback, *args, context=context)
 
     def set_default_executor(self, executor: Any) -> None:
         super().set_default_executor(executor)
@@ -99,6 +113,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return Outside(max(calls, 0), files)
 
 
+class _Moment(float):
+    """When a timer is due: of those due at once, which happens on virtual time only, the one
+    that was set first comes first."""
+
+    __slots__ = ("number",)
+
+    number: int
+
+    def __lt__(self, other: object) -> bool:
+        if isinstance(other, _Moment) and other == self:
+            return self.number < other.number
+        return super().__lt__(other)  # type: ignore[operator]
+
+
 class _PatientSelector(selectors.DefaultSelector):
     """Waits in real time only for what comes in real time."""
 
@@ -108,9 +136,11 @@ class _PatientSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Events:
         events: Events = super().select(0)
-        if events or (timeout is not None and timeout <= 0):
-            return events
         loop, idle = self._loop, self._loop.idle
+        if events or (timeout is not None and timeout <= 0):
+            if idle.turn() and idle.jumps(loop.time(), due := internals.next_timer(loop)):
+                loop.jump(due)
+            return events
         due = internals.next_timer(loop)
         outside = loop.outside(self)
         seconds, then = idle.rest(outside, has_timer=due < math.inf)

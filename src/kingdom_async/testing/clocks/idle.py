@@ -1,12 +1,15 @@
-"""What happens when no task of a program on virtual time can run.
+"""What happens when no task of a program on virtual time can run, or one always can.
 
 Rule: this decides and the clocks obey. Time jumps where nothing but time can wake the program;
-it stands still while a call runs elsewhere; where nothing at all can, that is a deadlock.
+it stands still while a call runs elsewhere; where nothing at all can, that is a deadlock. A
+program that never rests, since it polls, has the time of its machine after a while.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -29,6 +32,8 @@ GRACE = 0.02
 GIVE_UP = 0.5
 #: Real seconds of standing still after which a line is logged.
 _LONG = 5.0
+#: Turns of a loop that never rests, from one look at the real time to the next.
+_OFTEN = 200
 
 
 class Deadlock(RuntimeError):
@@ -72,8 +77,42 @@ class Idle:
         self._scope: CancelScope | None = None
         self._has_said_so = False
         self._times = 0
+        #: Turns without a rest; when they began to be long, in real time and in virtual time.
+        self._turns = 0
+        self._began = (0.0, 0.0)
+        self._hurries = False
+
+    def turn(self) -> bool:
+        """A turn of the loop in which a task can run; True if `jumps` is to be asked."""
+        self._turns += 1
+        return self._hurries or not self._turns % _OFTEN
+
+    def jumps(self, now: float, due: float) -> bool:
+        """Whether time jumps though a task can run, as it would on a machine that is slow.
+
+        Args:
+            now: What the clock says.
+            due: When the next timer is; ``inf`` if none ever is.
+        """
+        if self._hurries:
+            self._hurries = False
+            return due < math.inf
+        if self._turns == _OFTEN:
+            self._began = time.monotonic(), now
+        began, at = self._began
+        busy = time.monotonic() - began
+        if busy < _LONG:
+            return False
+        self._log("its tasks never wait; from here on it is as fast as real time")
+        return due - at <= busy
+
+    def hurry(self) -> None:
+        """Jump at the next turn, if there is a timer: whatever runs only waits for it."""
+        self._hurries = True
 
     def rest(self, outside: Outside, *, has_timer: bool) -> Rest:
+        self._turns = 0
+        self._hurries = False
         if outside.calls:
             return Rest(_LONG, Then.SAY_SO)
         if has_timer:
@@ -82,17 +121,15 @@ class Idle:
 
     def say_so(self, outside: Outside) -> None:
         """It has stood still for long."""
-        if self._has_said_so:
-            return
-        self._has_said_so = True
         what = (
             "a call in a thread, process or executor" if outside.calls else "a socket or pipe"
         )
-        logger.warning(
-            "virtual time stands still for %g s of real time: the program waits for %s",
-            _LONG,
-            what,
-        )
+        self._log(f"the program waits for {what}")
+
+    def _log(self, why: str) -> None:
+        if not self._has_said_so:
+            self._has_said_so = True
+            logger.warning("virtual time stands still for %g s of real time: %s", _LONG, why)
 
     def found_deadlock(self, loop: Loop) -> None:
         """Nothing can wake the program: cancel the block that is watched."""
@@ -116,21 +153,23 @@ class Idle:
             Deadlock: Whatever the block made of it.
         """
         self.deadlock, self._has_said_so, self._times = None, False, 0
-        error: Exception | None = None
-        with CancelScope() as self._scope:
-            try:
+        error: BaseException | None = None
+        try:
+            with CancelScope() as self._scope:
                 yield
-            except Exception as raised:
-                error = raised
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as raised:  # a cancellation too: a scope further out may be over
+            error = raised
         self._scope = None
         text, self.deadlock = self.deadlock, None
-        if text is not None:
-            raise Deadlock(text) from error
-        if error is not None:
-            try:
+        try:
+            if text is not None:
+                raise Deadlock(text) from error
+            if error is not None:
                 raise error
-            finally:
-                del error
+        finally:
+            del error
 
     def _raise(self) -> None:
         raise Deadlock(self.deadlock)

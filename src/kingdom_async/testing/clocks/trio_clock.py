@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..._outside import executor_calls
 from ...trace.instrument import TrioLoop
 from ..internals import clocks as internals
+from ..internals.faults import trio_in_order
 from ..internals.features import need
 from .idle import Idle, Outside, Rest, Then
 from .walk import process_calls, stacks
@@ -42,6 +44,8 @@ class TrioClock:
         self._rest = Rest(0.0, Then.JUMP)
         self._outside = Outside(0, 0)
         self._stop_counting: Callable[[], None] | None = None
+        #: Timers that are due at once come in one order, or else tests fail now and then.
+        self._order = ExitStack()
         internals.steer(self.clock, before_wait=self._before_wait, when_idle=self._when_idle)
 
     @property
@@ -52,11 +56,19 @@ class TrioClock:
     def before_run(self) -> None:
         self._threads = 0
         self._stop_counting = internals.count_trio_threads(self._more, self._less)
+        self._order.enter_context(trio_in_order(0))
 
     def after_run(self) -> None:
+        self._order.close()
         if self._stop_counting is not None:
             self._stop_counting()
             self._stop_counting = None
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout <= 0 and self.idle.turn():
+            due = internals.next_trio_deadline()
+            if self.idle.jumps(self.clock.current_time(), due):
+                internals.set_time(self.clock, due)
 
     def _more(self) -> None:
         self._threads += 1

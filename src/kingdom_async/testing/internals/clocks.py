@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import CodeType
@@ -154,6 +155,14 @@ def set_time(clock: MockClock, now: float) -> None:
     clock._virtual_base = now
 
 
+def next_trio_deadline() -> float:
+    """When the next timer of the run is due; ``inf`` if none ever is."""
+    from trio._core._run import GLOBAL_RUN_CONTEXT
+
+    deadline: float = GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
+    return deadline
+
+
 #: Longer than trio ever waits at once.
 _LONG = 999999999
 
@@ -228,10 +237,13 @@ def trio_threads_that_wait(coro: object, context: Any, codes: list[CodeType]) ->
 def _check_trio_clock() -> None:
     import trio
     from trio import _threads
+    from trio._core import _run
     from trio.testing import MockClock
 
     wanted(MockClock, "_autojump", "deadline_to_sleep_time")
     wanted(MockClock(), "_virtual_base")
+    wanted(_run, "GLOBAL_RUN_CONTEXT", "Deadlines")
+    wanted(_run.Deadlines, "next_deadline")
     wanted(_threads, "start_thread_soon", "Run")
     wanted(_threads.Run, "run", "run_system")
     if "start_thread_soon" not in trio.to_thread.run_sync.__code__.co_names:
@@ -244,10 +256,19 @@ def _check_trio_clock() -> None:
 
 
 def is_process_call(stack: list[Any]) -> bool:
-    """True if a task with that stack of frames has a call in one of anyio's processes."""
-    from anyio import open_process, to_process
+    """True if a task with that stack of frames waits for a call in one of anyio's processes.
 
+    Or for a program that it runs to its end. One that was only started may be a server.
+    """
+    from anyio import open_process, run_process, to_process
+
+    trio: Any = sys.modules.get("trio")
+    to_the_end = {run_process.__code__, asyncio.subprocess.Process.communicate.__code__}
+    if trio is not None:
+        to_the_end.add(trio.run_process.__code__)
     for number, frame in enumerate(stack):
+        if frame.f_code in to_the_end:
+            return True
         if frame.f_code is to_process.run_sync.__code__:
             inner = stack[number + 1].f_code if number + 1 < len(stack) else None
             return "process" in frame.f_locals or inner is open_process.__code__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from types import CodeType
@@ -116,16 +117,14 @@ def keep_for_ever(one: object) -> None:
 
 def open_all_shields() -> None:
     """A run does not end: what it waits for behind shields is cancelled with the rest."""
+    trio: Any = sys.modules.get("trio")
+    of_trio: tuple[type, ...] = () if trio is None else (trio.CancelScope,)
     for one in gc.get_objects():
-        if isinstance(one, anyio.CancelScope):
+        if isinstance(one, (anyio.CancelScope, *of_trio)):
+            scope: Any = one
             with suppress(RuntimeError):  # it may be left over from a loop that is gone
-                if one.shield:
-                    one.shield = False
-        elif (
-            str(type(one).__module__).startswith("trio.")
-            and type(one).__name__ == "CancelScope"
-        ):
-            one.shield = False
+                if scope.shield:
+                    scope.shield = False
 
 
 @checks(CANCEL_EVERYWHERE)

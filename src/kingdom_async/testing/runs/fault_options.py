@@ -60,8 +60,7 @@ class Options(NamedTuple):
         check_check(_CALL, self.check)
         refuse_unwatchable(self.watch)
         check_kinds_of_errors(_CALL, self.raises)
-        if self.clock not in get_args(Clock):
-            raise ValueError(f"clock must be 'virtual' or 'real', not {shown(self.clock)}")
+        check_clock(self.clock)
         if not (self.task is None or isinstance(self.task, str)):
             raise TypeError(
                 f"task takes the name of tasks, not {shown(self.task)}; write task='worker*'"
@@ -95,6 +94,12 @@ class Options(NamedTuple):
         if self.patience != _PATIENCE:
             given.append(f"patience={self.patience!r}")
         return "".join(f", {one}" for one in given)
+
+
+def check_clock(clock: object) -> None:
+    """Raise for what is no clock."""
+    if clock not in get_args(Clock):
+        raise ValueError(f"clock must be 'virtual' or 'real', not {shown(clock)}")
 
 
 def named(_argument: str, _value: object, name: str) -> str:

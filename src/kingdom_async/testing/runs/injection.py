@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from fnmatch import fnmatchcase
 from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,8 +30,11 @@ Mode = Literal["once", "twice", "native", "error"]
 MODES: tuple[Mode, ...] = ("once", "twice", "native", "error")
 
 
-#: Besides some for each step there is: what has not ended after so many more never will.
+#: Steps besides some for each that there is. Who takes more polls, or is cancelled anew in each
+#: turn; so it is given what it may wait for, time.
 _MOST_STEPS = 5000
+#: So often, and each time after so many more steps; who goes on then never ends.
+_MOST_HURRIES, _FEW_STEPS = 20, 500
 
 
 class InjectedError(Exception):
@@ -60,6 +63,9 @@ class Injector(Watcher):
             self.pick: Pick | None = order_of(plan.seed).pick
         self._most_steps = _MOST_STEPS + 20 * points
         self._steps_since = 0
+        self._hurries = 0
+        #: Lets time pass for a body that polls.
+        self.hurry: Callable[[], object] = bool
         #: In the text of each cancellation that is ours.
         self.marker: str = f"cancel_everywhere, step {at}"
         self.error: InjectedError = InjectedError(f"injected at step {at}")
@@ -126,13 +132,13 @@ class Injector(Watcher):
             (name, place_of(coro.inner)) for name, coro in self._observed if not coro.has_ended
         ]
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """Whatever of the body does not end by itself ends at its next step.
 
-        The body's own task only if nobody else is left: it may hold the group of the others.
+        The body's own task only where that was of no use: it may hold the group of the others.
         """
         going_on = [coro for _, coro in self._observed if not coro.has_ended]
-        for coro in going_on[1:] or going_on:  # the body is the first
+        for coro in going_on if self.goes_on else going_on[1:] or going_on:  # the body is first
             coro.is_abandoned = True
             for holder, _ in links(coro.inner):
                 internals.keep_for_ever(holder)
@@ -218,9 +224,13 @@ class Injector(Watcher):
     def _after_strike(self) -> None:
         self._steps_since += 1
         if self._steps_since > self._most_steps:
-            self.goes_on = True
-            self._steps_since = 0
-            self.abandon()
+            self._steps_since = self._most_steps - _FEW_STEPS
+            self._hurries += 1
+            if self._hurries <= _MOST_HURRIES:
+                self.hurry()
+            else:
+                self._abandon()
+                self.goes_on = True
         if self._again:
             # From further out, one step later: on asyncio in the way that goes through shields.
             self._again = False

@@ -109,6 +109,7 @@ def run_once(body: Body, settings: RunSettings, injector: Injector, onlooker: On
         virtual_backend(settings.backend, idle) if virtual else anyio_backend(settings.backend)
     )
     idle.last_resort = open_all_shields
+    injector.hurry = idle.hurry
     name, options = _watched(pair, injector)
     program = _Program(body, settings, injector, onlooker, idle, run)
     try:

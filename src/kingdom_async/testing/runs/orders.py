@@ -52,15 +52,16 @@ class Order:
     def __init__(self) -> None:
         #: False before the body begins, and after it has ended: then nothing is decided.
         self.is_on = False
-        self._choices = 0
+        #: How many were made.
+        self.choices: int = 0
         self._seen = 0  # tasks; more than are known, since those that are gone are forgotten
         self._serials: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._waiting: dict[int, _Waiting] = {}
 
     def pick(self, due: Sequence[Due]) -> int | None:
         """The place of the step to be taken; None if it is to be none in this turn."""
-        self._choices += 1
-        now, waiting = self._choices, self._waiting
+        self.choices += 1
+        now, waiting = self.choices, self._waiting
         seen = [waiting.get(id(step.task)) for step in due]
         if None in seen:
             self._meet([step.task for step in due if id(step.task) not in waiting], len(due))
@@ -88,12 +89,12 @@ class Order:
             met.sort(key=_first)
         for serial, task in met:
             chances = min(self._hold(serial, others), _MOST) if self.is_on else 0
-            self._waiting[id(task)] = _Waiting(serial, self._choices, self._choices + chances)
+            self._waiting[id(task)] = _Waiting(serial, self.choices, self.choices + chances)
 
     def _one_of(self, ripe: list[tuple[_Waiting, int]]) -> tuple[_Waiting, int]:
-        if self._choices > _MOST:
+        if self.choices > _MOST:
             eldest = min(ripe, key=_age)
-            if self._choices - eldest[0].since > _MOST:
+            if self.choices - eldest[0].since > _MOST:
                 return eldest
         return self._prefer(ripe)
 
