@@ -37,7 +37,7 @@ def test_it_is_found(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -
     """Within 200 seeds, the first being the loop's own order, and seen again by its seed."""
     bug, _ = RACES[name]
     if name in DEADLOCKS:  # in which nothing but the end of the patience happens
-        monkeypatch.setattr(schedules, "_PATIENCE", 0.25)
+        monkeypatch.setitem(schedules._PATIENCE, "real", 0.25)
     report = explore(bug, backend=backend)
     assert report.failures, str(report)
     seeds = [failure.seed for failure in report.failures]
