@@ -109,7 +109,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         files = len(heard) - 1  # the loop's own, through which threads wake it
         if files:
             files -= len(internals.quiet_files(self, heard))
-            calls += process_calls(AsyncioLoop("asyncio")) if files else 0
+        if files or internals.threads_wait_for_children():
+            calls += process_calls(AsyncioLoop("asyncio"))
         return Outside(max(calls, 0), files)
 
 

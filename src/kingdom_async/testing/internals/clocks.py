@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import CodeType
@@ -88,6 +90,13 @@ def quiet_files(loop: object, selector_map: Any) -> set[int]:
         if args and isinstance(args[0], int) and args[0] in pids:  # it waits for the exit
             files.add(key.fd)
     return files
+
+
+def threads_wait_for_children() -> bool:
+    """True if asyncio may be waiting for a process with no file to show for it."""
+    if sys.version_info >= (3, 12) and hasattr(os, "pidfd_open"):
+        return False  # it listens to a file
+    return any(thread.name.startswith("waitpid-") for thread in threading.enumerate())
 
 
 def _call_back_code() -> CodeType:
