@@ -145,7 +145,7 @@ class _PatientSelector(selectors.DefaultSelector):
         due = internals.next_timer(loop)
         outside = loop.outside(self)
         seconds, then = idle.rest(outside, has_timer=due < math.inf)
-        if seconds and (events := super().select(seconds)):
+        if events := super().select(seconds):  # also with 0: a child may have just ended
             return events
         if then is Then.JUMP:
             loop.jump(due)

@@ -96,7 +96,7 @@ def threads_wait_for_children() -> bool:
     """True if asyncio may be waiting for a process with no file to show for it."""
     if sys.version_info >= (3, 12) and hasattr(os, "pidfd_open"):
         return False  # it listens to a file
-    return any(thread.name.startswith("waitpid-") for thread in threading.enumerate())
+    return any("waitpid-" in thread.name for thread in threading.enumerate())
 
 
 def _call_back_code() -> CodeType:
