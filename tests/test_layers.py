@@ -183,6 +183,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/runs/__init__": set(),
         "testing/runs/checked": {"testing/reports"},
         "testing/runs/coroutines": set(),
+        "testing/runs/excuses": set(),
         "testing/runs/patience": set(),
         "testing/runs/said_once": set(),
         "testing/runs/steps": {"testing/internals/faults"},

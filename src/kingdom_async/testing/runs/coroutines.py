@@ -22,11 +22,11 @@ class Observed(Coroutine[Any, Any, Any]):
         self,
         coro: Coroutine[Any, Any, Any],
         marker: str,
-        is_excused: Callable[[object], bool],
+        is_excused: Callable[[object, BaseException], bool],
     ) -> None:
         self.inner: Any = coro
         self._marker = marker
-        #: Asked of the coroutine where it is cancelled: may it return all the same?
+        #: Asked where it is cancelled, by what: may it return all the same?
         self._is_excused = is_excused
         #: It belongs to the body that is looked at.
         self.counts = False
@@ -79,8 +79,8 @@ class Observed(Coroutine[Any, Any, Any]):
             func, args, self.instead = self.inner.throw, (self.instead,), None
             if self.on_instead is not None:
                 self.on_instead()
-        elif type(error).__name__ in _CANCELLATIONS and self._marker in str(error):
-            self.was_cancelled = self.was_cancelled or not self._is_excused(self.inner)
+        elif is_marked(error, self._marker):
+            self.was_cancelled = self.was_cancelled or not self._is_excused(self.inner, error)
         try:
             return func(*args)
         except StopIteration:
@@ -89,6 +89,19 @@ class Observed(Coroutine[Any, Any, Any]):
         except BaseException:
             self.has_ended = True
             raise
+
+
+def is_marked(error: Any, marker: str) -> bool:
+    """True for a cancellation whose text has the marker, and for one that led to it.
+
+    Before Python 3.11 a task, or a ``gather``, that was cancelled raises a new error in whoever
+    waits for it, with the one that it had as its context.
+    """
+    while type(error).__name__ in _CANCELLATIONS:
+        if marker in str(error):
+            return True
+        error = error.__context__
+    return False
 
 
 #: Of asyncio and of trio.

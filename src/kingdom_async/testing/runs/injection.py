@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import anyio
 from anyio import CancelScope, TaskHandle
 
-from ... import _offload
 from ...trace.stacks import frames, is_library, lines, links
 from ..internals import faults as internals
 from .coroutines import Observed
+from .excuses import only_waits_for_another, waits_for_outcome
 from .steps import Pick, Watcher
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Injector(Watcher):
         self.handle: TaskHandle[Any] | None = None
         self._observed: list[tuple[str, Observed]] = []
         self._active = False
+        #: The task after whose step it was struck.
+        self._struck_task: Any = None
 
     # --- the body --------------------------------------------------------------------
 
@@ -94,7 +96,7 @@ class Injector(Watcher):
         """The body starts here, in the task that calls: await what is returned."""
         self._scope, self._outer = scope, outer
         self._main = _native_task()
-        self.body: Observed = Observed(body, self.marker, waits_for_outcome)
+        self.body: Observed = Observed(body, self.marker, self._may_return)
         self._see(self._main, self.body)
         self._active = True
         return self.body
@@ -109,6 +111,7 @@ class Injector(Watcher):
         self.error.__traceback__ = None
         for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
             self.__dict__.pop(name, None)
+        self._struck_task = None
 
     @property
     def has_cancelled_natively(self) -> bool:
@@ -149,12 +152,21 @@ class Injector(Watcher):
             return False
         return self.handle.status is not TaskHandle.Status.FINISHED
 
+    def _may_return(self, coro: object, error: BaseException) -> bool:
+        """True for a coroutine that *error* need not end, though it is thrown into it."""
+        if waits_for_outcome(coro):
+            return True
+        task = _native_task()
+        whole_body = self._plan.task is None
+        is_its_own = whole_body or task is self._struck_task or self.marker in str(error)
+        return only_waits_for_another(task, is_its_own)
+
     # --- what a Watcher is told ------------------------------------------------------
 
     def wrapped(self, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
         if not isinstance(coro, CoroutineType):
             return coro
-        return Observed(coro, self.marker, waits_for_outcome)
+        return Observed(coro, self.marker, self._may_return)
 
     def spawned(self, task: Task) -> None:
         if not isinstance(task, asyncio.Future) and task.parent_nursery is not None:
@@ -196,6 +208,7 @@ class Injector(Watcher):
         return self._plan.mode != "error" or may_fail(coro.inner)
 
     def _strike(self, task: Task, coro: Observed) -> None:
+        self._struck_task = task
         self._again = self._plan.mode == "twice"
         if self._plan.mode == "error":
             self._raise_in(task, coro)
@@ -284,11 +297,6 @@ def place_of(coro: object, name: str = "") -> str:
 #: Which of the workers it is: what is found in one is found in all.
 _NUMBER = re.compile(r"\[\d+\]$")
 _RUNNER = f"{__package__}.one_run"
-
-
-def waits_for_outcome(coro: object) -> bool:
-    """True in `offload`, which returns what comes late, so that nothing is done unknown."""
-    return any(frame.f_globals.get("__name__") == _offload.__name__ for frame in frames(coro))
 
 
 def may_fail(coro: object) -> bool:
