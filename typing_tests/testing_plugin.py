@@ -24,7 +24,17 @@ from kingdom_async.testing import (
     run_virtual,
 )
 
-Kind = Literal["task", "thread", "pool", "stream", "queue", "token", "coroutine", "generator"]
+Kind = Literal[
+    "task",
+    "thread",
+    "process",
+    "pool",
+    "stream",
+    "queue",
+    "token",
+    "coroutine",
+    "generator",
+]
 
 anyio_backend = every_backend  # as a conftest has it
 

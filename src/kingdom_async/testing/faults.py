@@ -54,10 +54,10 @@ def cancel_everywhere(
 
     The first run is left alone, to count the steps that the body and the tasks it starts take.
     In the others the cancellation comes right after one step, when its task waits again. After
-    each run no task, thread, pool, stream, limiter token, async generator or coroutine that
-    nobody awaited may be left, no socket or file may have been dropped without being closed,
-    nothing in *watch* may be held, no task that was cancelled may have returned all the same
-    (but for `offload`, which returns what comes late), and *check* must not raise.
+    each run no task, thread, process, pool, stream, limiter token, async generator or coroutine
+    that nobody awaited may be left, no socket or file may have been dropped without being
+    closed, nothing in *watch* may be held, no task that was cancelled may have returned all the
+    same (but for `offload`, which returns what comes late), and *check* must not raise.
 
     Each run has an event loop of its own, so this is called from an ordinary function. trio
     takes its tasks in the same order in each run.
@@ -82,7 +82,8 @@ def cancel_everywhere(
         seed: Of a schedule to run under, as of `explore`; default, the loop's own order.
         clock: ``"virtual"`` lets time jump, except on uvloop, which cannot; ``"real"`` for
             bodies with threads that neither `offload` nor anyio has started.
-        grace: Real seconds that threads have to come to their end after a run.
+        grace: Real seconds that threads, and processes that were told to, have to come to their
+            end after a run.
         patience: Real seconds without a step after which a run counts as hung.
         only: Make only the run for that step, as a failure's replay says.
 

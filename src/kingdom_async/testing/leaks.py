@@ -29,6 +29,7 @@ from ..trace.stacks import Line, frames, is_library
 from .internals import leaks as internals
 from .leftovers.births import AnyCoroutine, Births, Born, origin, still_open, where_left
 from .leftovers.left import Leak, LeakError
+from .leftovers.processes import Child, is_running
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -37,16 +38,17 @@ if TYPE_CHECKING:
 
 _TURNS = 50  # of the loop, in which tasks that are over may come to their end
 _PAUSE = 0.001  # seconds
+_MOMENT = 0.1  # in which a process may end that nobody has told to
 
 
 @asynccontextmanager
 async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGenerator[None]:
     """Fail if the block leaves anything behind that it has begun.
 
-    That is: tasks; threads; pools that were not shut down; memory streams, anyio's and those of
-    a `Queue`, that were not closed; queues with items in them; tokens of limiters; coroutines
-    that nobody awaited; async generators that were neither exhausted nor closed. Each is told
-    with its name and its line.
+    That is: tasks; threads; child processes that still run; pools that were not shut down;
+    memory streams, anyio's and those of a `Queue`, that were not closed; queues with items in
+    them; tokens of limiters; coroutines that nobody awaited; async generators that were neither
+    exhausted nor closed. Each is told with its name and its line.
 
     A generator that is dropped where it has nothing to clean up (no ``with``, no ``finally``
     around its ``yield``) is over, and no leak. Nor is a coroutine where the block itself looks
@@ -59,8 +61,8 @@ async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGen
     told from its own.
 
     Args:
-        grace: Seconds, of real time, that threads and tokens have to come to their end. Tasks
-            have a few turns of the loop.
+        grace: Seconds, of real time, that threads and tokens have to come to their end, and
+            processes that were told to. Tasks have a few turns of the loop.
         allow: Patterns, as of `fnmatch`, of what may stay: ``"thread Otel*"``.
 
     Raises:
@@ -137,12 +139,30 @@ class Watch:
             del tasks
             await checkpoint()
         found = [*self.tasks()]
-        until = time.monotonic() + grace
-        while [*self.threads(), *self.tokens()] and time.monotonic() < until:
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < grace and self._may_end(waited):
             time.sleep(_PAUSE)  # noqa: ASYNC251  # real time, whatever clock the loop has
             await checkpoint()
+        found += self.processes()  # before the last object goes that keeps one alive
         self._collect()
         return [*found, *self.threads(), *self.tokens(), *self.things()]
+
+    def _may_end(self, waited: float) -> bool:
+        """True if there is something that may come to its end yet."""
+        for _, stack in self._busy_threads():
+            pid = internals.child_waited_for(stack)
+            if pid is None or not is_running(pid):
+                return True
+        told = self._births.signalled
+        children = (waited < _MOMENT or child.pid in told for child in self._running())
+        return any(children) or any(True for _ in self.tokens())
+
+    def _running(self) -> Iterator[Child]:
+        return (child for child in [*self._births.children.values()] if is_running(child.pid))
+
+    def processes(self) -> Iterator[Leak]:
+        for child in self._running():
+            yield Leak("process", child.name, f"started at {child.place}, still runs")
 
     def _collect(self) -> None:
         """Have dropped what only garbage holds, and find the coroutines that are left."""
@@ -161,16 +181,21 @@ class Watch:
                 yield Leak("task", repr(task.name), _waits(task))
 
     def threads(self) -> Iterator[Leak]:
+        for thread, stack in self._busy_threads():
+            if internals.child_waited_for(stack) is not None:
+                continue  # the process is told instead
+            started = self._births.threads.get(thread)
+            how = "" if started is None else f"started at {started}, "
+            yield Leak("thread", repr(thread.name), f"{how}runs {_line(stack)}")
+
+    def _busy_threads(self) -> Iterator[tuple[threading.Thread, list[FrameType]]]:
         stacks = sys._current_frames()
         for thread in threading.enumerate():
             if thread in self._threads or isinstance(thread, threading._DummyThread):
                 continue
             stack = _stack(stacks.get(thread.ident or 0))
-            if not stack or internals.is_idle(thread, stack):
-                continue  # it has just ended, or stays by design
-            started = self._births.threads.get(thread)
-            how = "" if started is None else f"started at {started}, "
-            yield Leak("thread", repr(thread.name), f"{how}runs {_line(stack)}")
+            if stack and not internals.is_idle(thread, stack):
+                yield thread, stack  # else it has just ended, or stays by design
 
     def tokens(self) -> Iterator[Leak]:
         for limiter, borrower, place in [*self._births.tokens.values()]:

@@ -32,14 +32,11 @@ PROCESSES = re.compile(
     r"_Unix(ReadPipe|WritePipe|Subprocess)Transport|UVProcessTransport|(Read|Write)UnixTransport"
 )
 #: How what `cancel_everywhere` finds is told where it is no leak: a cancelled producer has put
-#: what it has put, and worker processes have a task, or a thread of asyncio's, that stays until
-#: the end of the run.
+#: what it has put, and worker processes have a task that stays until the end of the run.
 STAYS = (
     "queue ",
     "task 'AnyIO process pool shutdown task'",
     "task 'anyio._backends._trio._shutdown_process_pool'",
-    "thread 'waitpid-",  # Python 3.10
-    "thread 'asyncio-waitpid-",  # Python 3.11
 )
 
 
@@ -119,6 +116,18 @@ def is_pool_of_loop(pool: object) -> bool:
     return False
 
 
+def process_handles() -> list[Any]:
+    """anyio's classes of processes, of what is imported."""
+    from anyio._backends import _asyncio
+
+    found: list[Any] = [_asyncio.Process]
+    if "trio" in sys.modules:
+        from anyio._backends import _trio
+
+        found.append(_trio.Process)
+    return found
+
+
 def limiter_classes() -> list[Any]:
     """Those whose methods every borrowing of a token goes through, of what is imported."""
     from anyio._backends import _asyncio
@@ -172,6 +181,15 @@ def is_idle(thread: threading.Thread, stack: list[FrameType]) -> bool:
     return False
 
 
+def child_waited_for(stack: list[FrameType]) -> int | None:
+    """The number of the process that a thread of asyncio's waits for, before Python 3.12."""
+    for frame in stack:
+        if frame.f_code.co_name == "_do_waitpid":
+            pid: int | None = frame.f_locals.get("expected_pid")
+            return pid
+    return None
+
+
 def _runs_pool(frame: FrameType) -> bool:
     return "work_queue" in frame.f_code.co_varnames
 
@@ -206,6 +224,8 @@ def _check_names() -> None:
         for stream in (send, receive):
             wanted(stream, "_closed", "__post_init__", "__del__")
     _check_pools()
+    for handle in process_handles():
+        wanted(handle, "aclose", "pid")
     for limiter in limiter_classes():
         wanted(
             limiter,

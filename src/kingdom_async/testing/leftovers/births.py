@@ -6,6 +6,8 @@ of that block counts for it. What is noted is held weakly: looking at it keeps n
 
 from __future__ import annotations
 
+import asyncio.subprocess
+import os
 import sys
 import threading
 import typing
@@ -23,6 +25,7 @@ from ..._queues import Queue
 from ...trace.stacks import Line, is_library, line_of
 from ..internals import leaks as internals
 from .cleanups import has_cleanup
+from .processes import Child, child_of, is_the_programs, process_classes
 
 if TYPE_CHECKING:
     from .left import Kind
@@ -58,6 +61,10 @@ class Births:
         #: By ``id``. The weak reference of what is garbage is dead before its ``__del__`` runs.
         self.made: dict[int, Born] = {}
         self.tokens: dict[tuple[int, int], Borrowed] = {}
+        #: By number.
+        self.children: dict[int, Child] = {}
+        #: The numbers of processes to which a signal was sent.
+        self.signalled: set[int] = set()
         #: Where each thread was started, whoever started it.
         self.threads: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
         #: Sentences about what was dropped while it should not have been: kind, name, place.
@@ -167,6 +174,26 @@ def _thread_started(thread: threading.Thread) -> None:
         births.threads[thread] = _place(sys._getframe(2))
 
 
+def _process_begun(made: Any, *given: Any, **_: object) -> None:
+    frame = sys._getframe(2)
+    for births in _here():
+        if is_the_programs(made, frame):
+            child = child_of(made, given, _place(frame))
+            births.children[child.pid] = child
+
+
+def _signal_sent(to: Any, *_: object) -> None:
+    pid: int = getattr(to, "pid", to)
+    for births in _open:  # perhaps from another thread
+        births.signalled.add(pid)
+
+
+def _process_closed(handle: Any) -> None:
+    """anyio kills it, unless ``Task.cancel()`` goes through its shields: no program's doing."""
+    for births in _open:
+        births.children.pop(handle.pid, None)
+
+
 def _token_asked(limiter: object, borrower: object) -> None:
     for births in _here():
         key = id(limiter), id(borrower)
@@ -197,6 +224,11 @@ def _installed() -> Iterable[Callable[[], None]]:
     for pool in (ThreadPoolExecutor, ProcessPoolExecutor):
         yield _hook(pool, "__init__", _pool_made)
     yield _hook(threading.Thread, "start", _thread_started)
+    for process in process_classes():
+        yield _hook(process, "__init__", _process_begun, is_after=True)
+    for handle in internals.process_handles():
+        yield _hook(handle, "aclose", _process_closed)
+    yield from _hooks_of_signals()
     for limiter in internals.limiter_classes():
         yield _hook(limiter, "acquire_on_behalf_of_nowait", _token_asked)
         yield _hook(limiter, "acquire_on_behalf_of", _token_asked)
@@ -204,14 +236,28 @@ def _installed() -> Iterable[Callable[[], None]]:
     yield internals.watch_unawaited(_never_awaited)
 
 
-def _hook(owner: Any, name: str, see: Callable[..., None]) -> Callable[[], None]:
-    """Have *see* called, with the same arguments, before ``owner.name`` is."""
+def _hooks_of_signals() -> Iterable[Callable[[], None]]:
+    for name in ("kill", "killpg"):  # a group has the number of its first process
+        if hasattr(os, name):
+            yield _hook(os, name, _signal_sent)
+    for name in ("kill", "terminate", "send_signal"):  # which uvloop sends by itself
+        yield _hook(asyncio.subprocess.Process, name, _signal_sent)
+
+
+def _hook(
+    owner: Any, name: str, see: Callable[..., None], *, is_after: bool = False
+) -> Callable[[], None]:
+    """Have *see* called, with the same arguments, before ``owner.name`` is, or after it."""
     is_own = name in vars(owner)
     before = getattr(owner, name, None)
 
     def seen(*args: Any, **kwargs: Any) -> Any:
-        see(*args, **kwargs)
-        return None if before is None else before(*args, **kwargs)
+        if not is_after:
+            see(*args, **kwargs)
+        result = None if before is None else before(*args, **kwargs)
+        if is_after:
+            see(*args, **kwargs)
+        return result
 
     hook = seen if before is None else wraps(before)(seen)
     setattr(owner, name, hook)

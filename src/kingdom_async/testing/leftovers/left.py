@@ -9,11 +9,22 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["task", "thread", "pool", "stream", "queue", "token", "coroutine", "generator"]
+Kind = Literal[
+    "task",
+    "thread",
+    "process",
+    "pool",
+    "stream",
+    "queue",
+    "token",
+    "coroutine",
+    "generator",
+]
 
 _ADVICE: dict[str, str] = {
     "task": "start it in a task group that is left inside the block",
     "thread": "join it, or let it come to its end, inside the block",
+    "process": "use it as 'async with', or kill it in a 'finally'",
     "pool": "shut it down, or use it as 'with … as pool'",
     "stream": "close it, or use it as 'async with'",
     "queue": "take what is in it, or use it as 'async with queue'",
