@@ -172,6 +172,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/internals/leaks": {"testing/internals/features"},
         "testing/internals/plugin": {"testing/internals/features"},
         "testing/internals/schedules": {"testing/internals/features"},
+        "testing/internals/servers": {"testing/internals/features"},
         "testing/clocks/__init__": set(),
         "testing/clocks/walk": {"testing/internals/clocks"},
         "testing/leftovers/__init__": set(),
@@ -187,7 +188,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/runs/excuses": set(),
         "testing/runs/patience": set(),
         "testing/runs/said_once": set(),
-        "testing/runs/steps": {"testing/internals/faults"},
+        "testing/runs/steps": {"testing/internals/faults", "testing/internals/servers"},
         "testing/runs/warned": {"testing/internals/leaks"},
     },
     {

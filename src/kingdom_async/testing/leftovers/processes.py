@@ -79,5 +79,5 @@ def _program(args: Any) -> str:
     if not args:
         return "of a name that uvloop keeps"
     is_list = hasattr(args, "__getitem__") and not isinstance(args, (str, bytes))
-    first = os.fsdecode(args[0] if is_list else args)
-    return repr(PurePath(first.split(" ")[0]).name)
+    first: Any = args[0] if is_list else args
+    return repr(PurePath(os.fsdecode(first).split(" ")[0]).name)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from ..._backend import anyio_backend
 from ..internals.faults import constructor_of
+from ..internals.servers import methods_that_lose_nothing
 
 if TYPE_CHECKING:
     from trio.lowlevel import Task as TrioTask
@@ -173,6 +174,8 @@ def _watched_class(base: Any) -> type:
             else:
                 step.context.run(self._take, step)
 
+    for name, method in methods_that_lose_nothing(base).items():
+        setattr(WatchedLoop, name, method)
     return WatchedLoop
 
 
