@@ -177,6 +177,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
         "testing/clocks/walk": {"testing/internals/clocks"},
         "testing/leftovers/__init__": set(),
         "testing/leftovers/cleanups": set(),
+        "testing/leftovers/hooks": set(),
         "testing/leftovers/left": set(),
         "testing/leftovers/processes": set(),
         "testing/plugin/__init__": set(),

@@ -46,9 +46,9 @@ async def no_leaks(*, grace: float = 1, allow: Collection[str] = ()) -> AsyncGen
     """Fail if the block leaves anything behind that it has begun.
 
     That is: tasks; threads; child processes that still run; pools that were not shut down;
-    memory streams, anyio's and those of a `Queue`, that were not closed; queues with items in
-    them; tokens of limiters; coroutines that nobody awaited; async generators that were neither
-    exhausted nor closed. Each is told with its name and its line.
+    memory streams, anyio's, trio's and those of a `Queue`, that were not closed; queues with
+    items in them; tokens of limiters; coroutines that nobody awaited; async generators that
+    were neither exhausted nor closed. Each is told with its name and its line.
 
     A generator that is dropped where it has nothing to clean up (no ``with``, no ``finally``
     around its ``yield``) is over, and no leak. Nor is a coroutine where the block itself looks
@@ -212,6 +212,9 @@ class Watch:
         """What was dropped, or is still held, and should have been closed or awaited."""
         for kind, name, place in self._births.dropped:
             yield Leak(kind, name, f"dropped, {place}")
+        for name, place, has_other_end in self._births.ends:
+            if has_other_end():
+                yield Leak("stream", name, f"dropped, made at {place}")
         for born in [*self._births.made.values()]:
             what = born.what()
             if what is not None:

@@ -89,6 +89,30 @@ def is_open(what: Any) -> bool:
     return not what._closed
 
 
+def channel_classes() -> list[Any]:
+    """The ends of trio's memory channels, if trio is imported."""
+    if "trio" not in sys.modules:
+        return []
+    import trio
+
+    return [trio.MemorySendChannel, trio.MemoryReceiveChannel]
+
+
+def is_channel(what: object) -> bool:
+    return isinstance(what, (*channel_classes(),))
+
+
+def channel_name(what: Any) -> str:
+    return f"memory {'send' if hasattr(what, 'send') else 'receive'} channel"
+
+
+def has_other_end(what: Any) -> Callable[[], bool]:
+    """Says whether the other end of a channel is open, also when *what* is gone."""
+    state = what._state
+    counted = "open_receive_channels" if hasattr(what, "send") else "open_send_channels"
+    return lambda: getattr(state, counted) > 0
+
+
 def queue_of(view: Any) -> Any:
     """The queue behind a stream of ours."""
     return view._queue
@@ -223,6 +247,7 @@ def _check_names() -> None:
     with send, receive:
         for stream in (send, receive):
             wanted(stream, "_closed", "__post_init__", "__del__")
+    _check_channels()
     _check_pools()
     for handle in process_handles():
         wanted(handle, "aclose", "pid")
@@ -233,6 +258,18 @@ def _check_names() -> None:
             "acquire_on_behalf_of",
             "release_on_behalf_of",
         )
+
+
+def _check_channels() -> None:
+    for channel in channel_classes():
+        wanted(channel, "__attrs_post_init__")
+    if "trio" in sys.modules:
+        import trio
+
+        send, receive = trio.open_memory_channel[int](1)
+        for end in (send, receive):
+            wanted(end, "_closed", "_state")
+        wanted(send._state, "open_send_channels", "open_receive_channels")
 
 
 def _check_pools() -> None:

@@ -13,7 +13,7 @@ import threading
 import typing
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial, wraps
+from functools import partial
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -25,6 +25,7 @@ from ..._queues import Queue
 from ...trace.stacks import Line, is_library, line_of
 from ..internals import leaks as internals
 from .cleanups import has_cleanup
+from .hooks import hook
 from .processes import Child, child_of, is_the_programs, process_classes
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Births:
         self.threads: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
         #: Sentences about what was dropped while it should not have been: kind, name, place.
         self.dropped: list[tuple[Kind, str, str]] = []
+        #: Ends of trio's channels that were dropped unclosed: name, place, and what says if the
+        #: other end is open. Where nobody is there any more, nobody misses this one.
+        self.ends: list[tuple[str, str, Callable[[], bool]]] = []
         #: Coroutines that were dropped; who records the warning keeps them alive, though.
         self.warned: set[int] = set()
         self.recorder: Any = internals.who_records_warnings()
@@ -165,6 +169,11 @@ def _dropped(what: Any) -> None:
         born = births.made.pop(id(what), None)
         if internals.who_records_warnings() is not births.recorder:
             continue  # a test looks itself for the warning about it
+        if born is not None and internals.is_channel(what):
+            if internals.is_open(what):
+                end = internals.channel_name(what), born.place, internals.has_other_end(what)
+                births.ends.append(end)
+            continue
         if born is not None and (name := still_open(born.kind, what)) is not None:
             births.dropped.append((born.kind, name, f"made at {born.place}"))
 
@@ -216,61 +225,35 @@ def _never_awaited(coroutine: AnyCoroutine) -> None:
 
 def _installed() -> Iterable[Callable[[], None]]:
     """Put every hook in its place; gives what takes each away."""
-    for owner, kind in _KINDS.items():
+    kinds = _KINDS.copy()
+    for channel in internals.channel_classes():
+        kinds[channel] = "stream"
+    for owner, kind in kinds.items():
         made = "__post_init__" if hasattr(owner, "__post_init__") else "__init__"
-        yield _hook(owner, made, partial(_made, kind))
+        yield hook(owner, made, partial(_made, kind))
         if owner not in (SendStream, ReceiveStream):  # nothing is lost with a view of a queue
-            yield _hook(owner, "__del__", _dropped)
+            yield hook(owner, "__del__", _dropped)
     for pool in (ThreadPoolExecutor, ProcessPoolExecutor):
-        yield _hook(pool, "__init__", _pool_made)
-    yield _hook(threading.Thread, "start", _thread_started)
+        yield hook(pool, "__init__", _pool_made)
+    yield hook(threading.Thread, "start", _thread_started)
     for process in process_classes():
-        yield _hook(process, "__init__", _process_begun, is_after=True)
+        yield hook(process, "__init__", _process_begun, is_after=True)
     for handle in internals.process_handles():
-        yield _hook(handle, "aclose", _process_closed)
+        yield hook(handle, "aclose", _process_closed)
     yield from _hooks_of_signals()
     for limiter in internals.limiter_classes():
-        yield _hook(limiter, "acquire_on_behalf_of_nowait", _token_asked)
-        yield _hook(limiter, "acquire_on_behalf_of", _token_asked)
-        yield _hook(limiter, "release_on_behalf_of", _token_returned)
+        yield hook(limiter, "acquire_on_behalf_of_nowait", _token_asked)
+        yield hook(limiter, "acquire_on_behalf_of", _token_asked)
+        yield hook(limiter, "release_on_behalf_of", _token_returned)
     yield internals.watch_unawaited(_never_awaited)
 
 
 def _hooks_of_signals() -> Iterable[Callable[[], None]]:
     for name in ("kill", "killpg"):  # a group has the number of its first process
         if hasattr(os, name):
-            yield _hook(os, name, _signal_sent)
+            yield hook(os, name, _signal_sent)
     for name in ("kill", "terminate", "send_signal"):  # which uvloop sends by itself
-        yield _hook(asyncio.subprocess.Process, name, _signal_sent)
-
-
-def _hook(
-    owner: Any, name: str, see: Callable[..., None], *, is_after: bool = False
-) -> Callable[[], None]:
-    """Have *see* called, with the same arguments, before ``owner.name`` is, or after it."""
-    is_own = name in vars(owner)
-    before = getattr(owner, name, None)
-
-    def seen(*args: Any, **kwargs: Any) -> Any:
-        if not is_after:
-            see(*args, **kwargs)
-        result = None if before is None else before(*args, **kwargs)
-        if is_after:
-            see(*args, **kwargs)
-        return result
-
-    hook = seen if before is None else wraps(before)(seen)
-    setattr(owner, name, hook)
-
-    def remove() -> None:
-        if getattr(owner, name) is not hook:
-            return  # somebody else has put a hook around ours, which then does nothing
-        if is_own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
-
-    return remove
+        yield hook(asyncio.subprocess.Process, name, _signal_sent)
 
 
 # --- names and places ---------------------------------------------------------------
@@ -287,6 +270,9 @@ def still_open(kind: Kind, what: Any) -> str | None:
         is_open = internals.is_open(what) and internals.is_open(queue)
         end = "send" if isinstance(what, SendStream) else "receive"
         return f"{end} stream of {queue_name(queue)}" if is_open else None
+    if internals.is_channel(what):
+        is_missed = internals.is_open(what) and internals.has_other_end(what)()
+        return internals.channel_name(what) if is_missed else None
     end = "send" if isinstance(what, MemoryObjectSendStream) else "receive"
     return f"memory {end} stream" if internals.is_open(what) else None
 
