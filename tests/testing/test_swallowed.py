@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Literal
 
+import anyio
+import anyio.to_thread
 import pytest
+from anyio.from_thread import BlockingPortal
 
 import kingdom_async as ka
 from kingdom_async.testing.faults import cancel_everywhere
@@ -68,3 +73,26 @@ def test_whoever_waits_for_a_task_that_is_cancelled_alone_may_go_on(
     report = cancel_everywhere(body, task="worker", mode=mode, backend=backend)
     report.raise_if_failed()
     assert report.outcomes == {"finished": report.points}
+
+
+@pytest.mark.parametrize("backend", chosen(REAL))
+@pytest.mark.parametrize("mended", [False, True], ids=["planted", "mended"])
+def test_a_portal_tells_the_thread_and_goes_on(mended: bool, backend: str) -> None:
+    """anyio's task there keeps its cancellation; that of the call in it is another matter."""
+
+    async def call() -> None:
+        try:
+            await ka.sleep(0.01)
+        except BaseException:
+            if mended:
+                raise
+
+    async def body() -> None:
+        async with BlockingPortal() as portal:
+            with suppress(CancelledError):  # of the thread
+                await anyio.to_thread.run_sync(portal.call, call)
+
+    report = cancel_everywhere(body, backend=backend, clock="real")
+    said = [str(failure) for failure in report.failures if "swallowed" in str(failure)]
+    assert bool(said) != mended, report
+    assert all("_call_func' was cancelled, and returned" in one for one in said)

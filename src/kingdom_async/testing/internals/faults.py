@@ -9,13 +9,15 @@ import asyncio
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 from anyio import TaskHandle
+from anyio.from_thread import BlockingPortal
 
 from .features import Gone, checks, need, wanted
 
@@ -77,6 +79,20 @@ def handle_of(coro: Any) -> TaskHandle[Any] | None:
     return None
 
 
+_CALL_FUNC: CodeType | None = getattr(
+    getattr(BlockingPortal, "_call_func", None), "__code__", None
+)
+
+
+def answer_of_portal(stack: Iterable[FrameType]) -> Future[Any] | None:
+    """Where the task of a `BlockingPortal` puts what its call has come to."""
+    for frame in stack:
+        if frame.f_code is _CALL_FUNC:
+            answer: Future[Any] | None = frame.f_locals.get("future")
+            return answer
+    return None
+
+
 def cancel_handle(handle: TaskHandle[Any], reason: str) -> None:
     """As `TaskHandle.cancel`, which takes no reason."""
     handle._cancel_scope.cancel(reason)
@@ -132,6 +148,8 @@ def _check_names() -> None:
     if _RUN_CORO is None or "self" not in _RUN_CORO.co_varnames:
         raise Gone("TaskHandle._run_coro's self")
 
+    if _CALL_FUNC is None or "future" not in _CALL_FUNC.co_varnames:
+        raise Gone("BlockingPortal._call_func's future")
     wanted(TaskHandle, "_cancel_scope")
     eager = getattr(asyncio, "eager_task_factory", None)
     if eager is not None and constructor_of(eager) is not asyncio.Task:

@@ -10,6 +10,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from fnmatch import fnmatchcase
 from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -84,6 +85,8 @@ class Injector(Watcher):
         #: The handle of the one task that was cancelled.
         self.handle: TaskHandle[Any] | None = None
         self._observed: list[tuple[str, Observed]] = []
+        #: Of tasks of a portal that were cancelled, by the ``id`` of the coroutine.
+        self._answers: dict[int, Future[Any]] = {}
         self._active = False
         #: The task after whose step it was struck.
         self._struck_task: Any = None
@@ -108,6 +111,7 @@ class Injector(Watcher):
     def forget(self) -> None:
         """The run is over: no cycle shall keep its loop and its tasks."""
         self._observed.clear()
+        self._answers.clear()
         self.error.__traceback__ = None
         for name in ("_main", "body", "_scope", "_outer", "_target", "handle"):
             self.__dict__.pop(name, None)
@@ -127,6 +131,7 @@ class Injector(Watcher):
             if coro.was_cancelled
             and coro.has_returned
             and not self._handle_says_cancelled(coro)
+            and not self._portal_says_cancelled(coro)
         ]
 
     def unfinished(self) -> list[tuple[str, str]]:
@@ -152,10 +157,18 @@ class Injector(Watcher):
             return False
         return self.handle.status is not TaskHandle.Status.FINISHED
 
+    def _portal_says_cancelled(self, coro: Observed) -> bool:
+        """True if it has told so to the thread that had called it, as it is meant to."""
+        answer = self._answers.get(id(coro.inner))
+        return answer is not None and answer.cancelled()
+
     def _may_return(self, coro: object, error: BaseException) -> bool:
         """True for a coroutine that *error* need not end, though it is thrown into it."""
         if waits_for_outcome(coro):
             return True
+        answer = internals.answer_of_portal(frames(coro))
+        if answer is not None:
+            self._answers[id(coro)] = answer
         task = _native_task()
         whole_body = self._plan.task is None
         is_its_own = whole_body or task is self._struck_task or self.marker in str(error)
