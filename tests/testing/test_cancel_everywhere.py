@@ -291,6 +291,23 @@ def test_a_failure_says_where_and_how_to_see_it_again(backend: str) -> None:
 
 
 @every_backend
+def test_what_is_held_is_the_same_in_each_run(backend: str) -> None:
+    """The lock of another run is at another address, and told as the same bug all the same."""
+    made: list[Any] = []
+
+    async def body() -> None:
+        made.append(lock := anyio.Lock())  # all are kept: else one address would do for all
+        await lock.acquire()
+        for _ in range(3):
+            await ka.checkpoint()
+        lock.release()
+
+    report = cancel_everywhere(body, backend=backend, watch=[lambda: made[-1]])
+    assert len({str(failure.error) for failure in report.failures}) == 1
+    assert "like it: step" in str(report)
+
+
+@every_backend
 def test_a_task_that_runs_no_line_of_the_program_is_told_by_its_name(backend: str) -> None:
     """Workers wait for their turn in the package's code, which says nothing of the body."""
 

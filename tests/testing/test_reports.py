@@ -34,6 +34,17 @@ def test_failures_that_are_alike_are_told_once() -> None:
     ]
 
 
+def test_what_differs_from_run_to_run_makes_no_other_bug() -> None:
+    """Addresses, and the numbers of tasks and threads without a name; no other number."""
+    report = Report("explore(body)", "trio")
+    for seed, says in enumerate(["<Lock at 0x7f1dad496bc0>", "task 'Task-3 (f)'", "0x3f"]):
+        changed = says.replace("96bc0", "d49af").replace("3", "4")
+        report.failures += _failing(range(seed, seed + 1), says)
+        report.failures += _failing(range(seed + 10, seed + 11), changed)
+    assert str(report).count("and 1 like it") == 2
+    assert str(report).count("replay: ") == 4
+
+
 def test_many_kinds_of_failures_are_cut_short() -> None:
     """Ten are printed, and how many more there are is said."""
     report = Report("explore(body)", "trio")

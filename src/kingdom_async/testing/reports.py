@@ -6,6 +6,7 @@ Rule: plain data. Whoever makes the runs fills it in; it is printed, asked and r
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ if sys.version_info < (3, 11):
 #: How many failures a report prints that are unlike each other, and how many numbers of those
 #: that are alike; `Report.failures` has them all.
 _PRINTED = 10
+#: What differs from run to run in one and the same bug: addresses, and the numbers that tasks
+#: and threads without a name have.
+_CHANGING = re.compile(r"\b0x[0-9a-fA-F]{6,}|\b(?:Task|Thread)-\d+")
 #: The lines of these tools say nothing of the program.
 _HERE = os.path.join(os.path.dirname(__file__), "")
 _TOOLS = (_HERE, os.path.join(os.path.dirname(os.path.dirname(__file__)), "pytest_plugin.py"))
@@ -68,7 +72,7 @@ class Failure:
 
     def _kind(self) -> tuple[str, str]:
         """The same for failures that are likely to be one and the same bug."""
-        return self.place, _said(self.error).partition("\n")[0]
+        return self.place, _CHANGING.sub("…", _said(self.error).partition("\n")[0])
 
 
 def _alike(first: Failure, others: list[Failure]) -> str:

@@ -5,6 +5,7 @@ Rule: it is asked in the loop that used it, and compared with what it was before
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -31,7 +32,7 @@ class Held:
             if _is_source(source):
                 pairs += [(one, _free(one)) for one in _made(source)]
         return [
-            f"held after the run: {shown(one)} ({state})"
+            f"held after the run: {_ADDRESS.sub('', shown(one))} ({state})"
             if before
             else f"cannot be watched: {shown(one)} does not know how many may have it; make it "
             "with max_value, or asyncio's as a BoundedSemaphore"
@@ -91,4 +92,6 @@ def _is_limiter(one: object) -> bool:
     return hasattr(type(one), "borrowed_tokens")
 
 
+#: It differs from run to run, and says nothing to a reader.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NONE_BORROWED = "borrowed tokens: 0"
