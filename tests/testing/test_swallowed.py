@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 import pytest
+import trio
 from anyio.from_thread import BlockingPortal
 
 import kingdom_async as ka
@@ -96,3 +97,22 @@ def test_a_portal_tells_the_thread_and_goes_on(mended: bool, backend: str) -> No
     said = [str(failure) for failure in report.failures if "swallowed" in str(failure)]
     assert bool(said) != mended, report
     assert all("_call_func' was cancelled, and returned" in one for one in said)
+
+
+def test_a_task_that_is_stopped_by_a_scope_of_its_own_may_return() -> None:
+    """On trio that error has the body's as its context, where the body stops it on its way."""
+
+    async def help_out(scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(60)
+
+    async def body() -> None:
+        scope = trio.CancelScope(shield=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(help_out, scope)
+            try:
+                await trio.sleep(0.01)
+            finally:
+                scope.cancel()
+
+    cancel_everywhere(body, backend="trio").raise_if_failed()

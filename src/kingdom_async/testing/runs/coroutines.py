@@ -6,6 +6,8 @@ an error that is to take a cancellation's place, and the end of what would never
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
@@ -94,14 +96,15 @@ class Observed(Coroutine[Any, Any, Any]):
 def is_marked(error: Any, marker: str) -> bool:
     """True for a cancellation whose text has the marker, and for one that led to it.
 
-    Before Python 3.11 a task, or a ``gather``, that was cancelled raises a new error in whoever
-    waits for it, with the one that it had as its context.
+    Before Python 3.11 a task of asyncio's, or a ``gather``, that was cancelled raises a new
+    error in whoever waits for it, with the one that it had as its context. Elsewhere a context
+    says nothing: it is what the task that cancels was about.
     """
-    while type(error).__name__ in _CANCELLATIONS:
-        if marker in str(error):
-            return True
-        error = error.__context__
-    return False
+    if type(error).__name__ in _CANCELLATIONS and marker in str(error):
+        return True
+    if sys.version_info >= (3, 11) or not isinstance(error, asyncio.CancelledError):
+        return False
+    return is_marked(error.__context__, marker)
 
 
 #: Of asyncio and of trio.
