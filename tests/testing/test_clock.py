@@ -336,6 +336,19 @@ def test_it_stands_still_for_a_program_that_is_run_to_its_end(backend: str) -> N
 
 
 @on_both
+def test_a_child_that_is_waited_for_is_no_deadlock(backend: str) -> None:
+    """Also where no pipe leads to it; before Python 3.12 asyncio has a thread that waits."""
+
+    async def main() -> int:
+        code = "import time; time.sleep(0.6)"  # longer than it takes to call it a deadlock
+        none = {"stdin": None, "stdout": None, "stderr": None}
+        async with await anyio.open_process([sys.executable, "-c", code], **none) as process:
+            return await process.wait()
+
+    assert run_virtual(main, backend=backend) == 0
+
+
+@on_both
 def test_a_thread_may_wake_the_program(backend: str) -> None:
     """What comes from outside within half a second is no deadlock; so with signals."""
 

@@ -109,7 +109,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         files = len(heard) - 1  # the loop's own, through which threads wake it
         if files:
             files -= len(internals.quiet_files(self, heard))
-        if files or internals.threads_wait_for_children():
+        files = max(files, internals.children_in_threads(self))
+        if files:
             calls += process_calls(AsyncioLoop("asyncio"))
         return Outside(max(calls, 0), files)
 

@@ -92,11 +92,12 @@ def quiet_files(loop: object, selector_map: Any) -> set[int]:
     return files
 
 
-def threads_wait_for_children() -> bool:
-    """True if asyncio may be waiting for a process with no file to show for it."""
+def children_in_threads(loop: object) -> int:
+    """The child processes that asyncio waits for in threads; it has no file for them."""
     if sys.version_info >= (3, 12) and hasattr(os, "pidfd_open"):
-        return False  # it listens to a file
-    return any("waitpid-" in thread.name for thread in threading.enumerate())
+        return 0
+    threads = sum("waitpid-" in thread.name for thread in threading.enumerate())
+    return threads and threads - len(idle_worker_processes(loop))
 
 
 def _call_back_code() -> CodeType:
