@@ -12,12 +12,11 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope
 
 from kingdom_async_pytest import backend_of
 
 from ..._backend import current_backend
-from ..._failures import without
 from ...trace.here import current_loop
 from ..clock import running_idle
 from ..clocks.idle import Idle
@@ -27,17 +26,6 @@ from .guard import Phase, TookTooLong
 if TYPE_CHECKING:
     from .beside import Test
     from .between import Between
-
-
-class Cancelled(Exception):
-    """A test was cancelled by what a fixture holds open."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name} was cancelled: a task group, or another cancel scope, that an async "
-            "fixture holds across its yield was cancelled; where a task in it failed, the "
-            "teardown of the fixture raises that error"
-        )
 
 
 class Around:
@@ -74,12 +62,10 @@ class Around:
                 with _named(self.item.name):
                     await self._with_all_around(test, given)
             except BaseException as error:
-                rest = without(get_cancelled_exc_class(), error)
-                if rest is error or not self.between.open:
+                told = self.between.told(self.item.name, error)
+                if told is error:
                     raise
-                if rest is not None:
-                    raise rest from None
-                raise Cancelled(self.item.name) from None
+                raise told from None
             finally:
                 self.between.rest()
 

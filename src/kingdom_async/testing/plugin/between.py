@@ -12,13 +12,25 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
 
-from anyio import CancelScope
+from anyio import CancelScope, get_cancelled_exc_class
 
+from ..._failures import without
 from ...trace.here import current_loop
 from ..internals.faults import interrupt
 from .guard import Phase, TookTooLong
 
 Fixture = Callable[..., AsyncGenerator[Any, None]]
+
+
+class Cancelled(Exception):
+    """A test, or a step of a fixture, was cancelled by what another fixture holds open."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} was cancelled: a task group, or another cancel scope, that an async "
+            "fixture holds across its yield was cancelled; where a task in it failed, the "
+            "teardown of the fixture raises that error"
+        )
 
 
 class Between:
@@ -48,6 +60,17 @@ class Between:
             self._shield = CancelScope(shield=True)
             self._shield.__enter__()
 
+    def told(self, what: str, error: BaseException) -> BaseException:
+        """What to raise for *error*, which came out of *what*.
+
+        While a fixture is open, a cancellation that nobody has caught is that fixture's. As it
+        is no `Exception`, it would end the runner, and pytest with it.
+        """
+        rest = without(get_cancelled_exc_class(), error)
+        if not self.open:
+            return error
+        return Cancelled(what) if rest is None else rest
+
     @contextmanager
     def _in_time(self) -> Generator[None]:
         """The guard knows the loop. A scope cannot be put here: the fixture opens its own."""
@@ -64,6 +87,7 @@ class Between:
 
     def around(self, fixture: Fixture) -> Fixture:
         """*fixture*, which is an async generator function, with the shield off in its steps."""
+        name = getattr(fixture, "__name__", "fixture")
 
         @wraps(fixture)
         async def steps(**given: Any) -> AsyncGenerator[Any, None]:
@@ -71,8 +95,7 @@ class Between:
             generator = fixture(**given)
             self.wake()
             try:
-                with self._in_time():
-                    value = await generator.asend(None)
+                value = await self._next(generator, f"the setup of the fixture {name!r}")
                 self.open += 1
             finally:
                 self.rest()
@@ -84,8 +107,7 @@ class Between:
             self.wake()
             self.open -= 1
             try:
-                with self._in_time():
-                    await generator.asend(None)
+                await self._next(generator, f"the teardown of the fixture {name!r}")
             except StopAsyncIteration:
                 return
             finally:
@@ -94,6 +116,17 @@ class Between:
             await generator.aclose()
 
         return steps
+
+    async def _next(self, generator: AsyncGenerator[Any, None], step: str) -> Any:
+        __tracebackhide__ = True
+        try:
+            with self._in_time():
+                return await generator.asend(None)
+        except BaseException as error:
+            told = self.told(step, error)
+            if told is error:
+                raise
+            raise told from None
 
 
 def _raising(phase: Phase) -> Callable[[], None]:
