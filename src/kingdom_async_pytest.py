@@ -7,8 +7,9 @@ given; in other projects the plugin is not there. What it does is in
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -40,17 +41,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kingdom_async")
     for name, text in _OPTIONS.items():
         group.addoption(f"--kingdom-{name}", default=None, help=text)
-        parser.addini(f"kingdom_{name}", default=None, help=text)
+        # A list that is read as a string is deprecated.
+        kind: Literal["linelist", "string"] = "linelist" if name == "backends" else "string"
+        parser.addini(f"kingdom_{name}", type=kind, default=None, help=text)
 
 
 def setting(config: pytest.Config, name: str) -> str | None:
     """What the command line says, else the configuration file, else None."""
     given: str | None = config.getoption(f"kingdom_{name}")
     if given is None:
-        written: Any = config.getini(f"kingdom_{name}") or None
-        # TOML has lists, and pytest passes them on.
+        written = _written(config, f"kingdom_{name}") or None
         given = ",".join(map(str, written)) if isinstance(written, list) else written  # pyright: ignore[reportUnknownArgumentType]
     return given
+
+
+def _written(config: pytest.Config, key: str) -> Any:
+    """A string where a list may be, too: in ``[tool.pytest]``, whose values have types."""
+    try:
+        return config.getini(key)
+    except (TypeError, pytest.UsageError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecated, and the only way to what is written
+            value: Any = dict(getattr(config, "inicfg", {})).get(key)
+        if not isinstance(value, str):
+            raise
+        return value
 
 
 @pytest.hookimpl(trylast=True)

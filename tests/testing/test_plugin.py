@@ -48,14 +48,20 @@ def test_each_test_has_one_backend(project: SmallProject) -> None:
         )
 
 
-def test_a_list_of_backends_in_toml(project: SmallProject) -> None:
-    """As TOML writes it, beside a number."""
+_TYPED = pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest 9 has [tool.pytest]")
+
+
+@pytest.mark.parametrize("backends", ['["asyncio", "trio"]', '"asyncio, trio"'])
+@pytest.mark.parametrize("table", ["ini_options", pytest.param("", marks=_TYPED)])
+def test_backends_in_toml(project: SmallProject, table: str, backends: str) -> None:
+    """A list or a string, in each of pytest's tables, where every warning is an error."""
     project.toml(
-        """
-        [tool.pytest.ini_options]
+        f"""
+        [tool.pytest{"." if table else ""}{table}]
         anyio_mode = "auto"
-        kingdom_backends = ["asyncio", "trio"]
-        kingdom_timeout = 30
+        filterwarnings = ["error"]
+        kingdom_backends = {backends}
+        kingdom_timeout = {30 if table else '"30"'}
         """
     )
     result = project.run("async def test_it(anyio_backend):\n    await ka.checkpoint()\n")
