@@ -35,7 +35,7 @@ from .testing.internals.plugin import (
     end_with_backend,
 )
 from .testing.leftovers.left import LeakError
-from .testing.plugin.around import Around, is_async, names_of
+from .testing.plugin.around import Around, is_async, names_of, used_by
 from .testing.plugin.beside import (
     fixture_of,
     is_anyios,
@@ -139,6 +139,7 @@ class Plugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         # Those of pytest-asyncio do not run in the task that anyio's fixtures wait in.
         between = Between() if is_pytest_asyncios(item) else self._between
+        between.used = used_by(item)
         self.run = Around(item, self._time_for(item), self._trace, between)
         with self._phase("the setup of"):
             return (yield)
@@ -178,7 +179,7 @@ class Plugin:
             if ismethod(func) and type(func.__self__) is type(request.instance):
                 func = func.__func__.__get__(request.instance)
             with (
-                _set(fixturedef, "func", self._between.around(func)),
+                _set(fixturedef, "func", self._between.around(func, fixturedef)),
                 fixture_of(item, fixturedef, request),
             ):
                 return (yield)

@@ -161,7 +161,8 @@ def test_a_crash_in_the_group_of_a_fixture(project: SmallProject) -> None:
             (
                 "*Cancelled: test_during?trio? was cancelled: a task group, or another cancel "
                 "scope, that an async fixture holds across its yield was cancelled; where a "
-                "task in it failed, the teardown of the fixture raises that error"
+                "task in it failed, the teardown of the fixture raises that error "
+                "(open: 'event', function scope)"
             ),
             "*LookupError: in the background",
         ]

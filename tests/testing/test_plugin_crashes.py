@@ -99,3 +99,114 @@ def test_it_crashes_beside_pytest_asyncio(project: SmallProject) -> None:
     result = project.run(_SAYS_GOODBYE, plugins="pytest_asyncio.plugin")
     result.assert_outcomes(passed=BACKENDS + 1, errors=BACKENDS)
     assert result.stdout.str().count("| OSError: address in use") == BACKENDS
+
+
+_WIDE = """
+    @pytest.fixture(scope="module")
+    async def crashed():
+        async def crash():
+            await ka.sleep(0.01)
+            raise OSError("address in use")
+        async with anyio.create_task_group() as group:
+            group.start_soon(crash)
+            yield group
+
+    @pytest.fixture
+    async def healthy():
+        async with anyio.create_task_group() as group:
+            await ka.checkpoint()
+            yield group
+            await ka.sleep(0.02)
+            group.cancel_scope.cancel()
+"""
+
+
+_AFTER_IT = (
+    _WIDE
+    + """
+    async def test_uses_it(crashed):
+        await ka.sleep_forever()
+
+    async def test_alone():
+        await ka.checkpoint()
+
+    async def test_healthy(healthy):
+        healthy.start_soon(ka.checkpoint)
+        await ka.checkpoint()
+
+    class TestWide:
+        @pytest.fixture(scope="class")
+        async def held(self):
+            await ka.checkpoint()
+            yield 7
+            await ka.checkpoint()
+
+        async def test_wide(self, held, healthy):
+            await ka.checkpoint()
+            assert held == 7
+
+    async def test_uses_it_again(crashed, healthy):
+        await ka.checkpoint()
+"""
+)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tests_without_the_group_that_crashed(project: SmallProject, backend: str) -> None:
+    """They pass, and what they set up comes to its end; those with it say what is open."""
+    result = project.run(_AFTER_IT, "--kingdom-timeout=30", f"--kingdom-backends={backend}")
+    # The last one: its own fixture is cancelled as well, and the module's is torn down.
+    result.assert_outcomes(passed=3, failed=1, errors=2, deselected=5 * (BACKENDS - 1))
+    shown = result.stdout.str()
+    assert shown.count("raises that error (open: 'crashed', module scope)") == 2
+    assert shown.count("| OSError: address in use") == 1
+
+
+_MEANWHILE = (
+    _WIDE
+    + """
+    async def test_sets_it_up(crashed):
+        pass
+
+    async def test_meanwhile(healthy):
+        await ka.sleep(0.05)
+"""
+)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_group_crashes_beside_a_test_without_it(project: SmallProject, backend: str) -> None:
+    """That test passes, and so does the teardown of what it had set up before the crash."""
+    result = project.run(_MEANWHILE, "--kingdom-timeout=30", f"--kingdom-backends={backend}")
+    result.assert_outcomes(passed=2, errors=1, deselected=2 * (BACKENDS - 1))
+    assert result.stdout.str().count("| OSError: address in use") == 1
+
+
+_OUT_OF_ORDER = """
+    @pytest.fixture(scope="module")
+    async def first():
+        await ka.checkpoint()
+        yield 1
+        await ka.checkpoint()
+
+    @pytest.fixture(scope="session")
+    async def database():
+        async with anyio.create_task_group() as group:
+            yield group
+            group.cancel_scope.cancel()
+
+    async def test_first(first):
+        await ka.checkpoint()
+
+    async def test_database(database):
+        database.start_soon(ka.checkpoint)
+
+    async def test_both(first, database):
+        database.start_soon(ka.checkpoint)
+"""
+
+
+def test_a_wider_fixture_that_comes_later(project: SmallProject) -> None:
+    """It outlives the one before it, and neither of them ends inside of the other's shield."""
+    result = project.run(_OUT_OF_ORDER, "--kingdom-timeout=30")
+    result.assert_outcomes(passed=3 * BACKENDS)

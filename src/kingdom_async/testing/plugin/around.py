@@ -186,6 +186,11 @@ def _wide_fixtures(item: pytest.Item) -> list[str]:
     ]
 
 
+def used_by(item: pytest.Item) -> set[pytest.FixtureDef[Any]]:
+    """All fixtures of a test, and those that they override."""
+    return {one for found in definitions_of(item).values() for one in found}
+
+
 def names_of(item: pytest.Item) -> list[str]:
     return getattr(item, "fixturenames", [])
 

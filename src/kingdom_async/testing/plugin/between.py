@@ -7,12 +7,14 @@ or nothing ever is (anyio#805).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import contextmanager
 from functools import partial, wraps
+from math import inf
 from typing import Any
 
-from anyio import CancelScope, get_cancelled_exc_class
+import pytest
+from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
 
 from ..._failures import without
 from ...trace.here import current_loop
@@ -20,45 +22,95 @@ from ..internals.faults import interrupt
 from .guard import Phase, TookTooLong
 
 Fixture = Callable[..., AsyncGenerator[Any, None]]
+Definition = pytest.FixtureDef[Any]
 
 
 class Cancelled(Exception):
     """A test, or a step of a fixture, was cancelled by what another fixture holds open."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, held: list[str]) -> None:
         super().__init__(
             f"{what} was cancelled: a task group, or another cancel scope, that an async "
             "fixture holds across its yield was cancelled; where a task in it failed, the "
-            "teardown of the fixture raises that error"
+            f"teardown of the fixture raises that error (open: {', '.join(held)})"
         )
 
 
 class Between:
-    """A shield that the runner's task has around it whenever it waits for work."""
+    """The shields that the runner's task has around it while it waits for work.
+
+    A test that uses none of the open fixtures keeps them, as whatever fails there is not its
+    own. What it sets up lies inside of the innermost shield then, and is gone before that is.
+    """
 
     def __init__(self) -> None:
-        self._shield: CancelScope | None = None
-        #: How many async generator fixtures wait at their ``yield``.
-        self.open: int = 0
+        #: Open fixtures and shields, as they lie within one another, the outermost first.
+        self._stack: list[Definition | CancelScope] = []
+        #: The fixtures of the test under way.
+        self.used: Collection[Definition] = ()
         #: Setup, call or teardown, where it has to end in time.
         self.phase: Phase | None = None
 
+    @property
+    def open(self) -> list[Definition]:
+        """The async generator fixtures that wait at their ``yield``."""
+        return [one for one in self._stack if not isinstance(one, CancelScope)]
+
     def reset(self) -> None:
         """There is a new runner, and whatever was open is gone with the old one."""
-        self._shield = None
-        self.open = 0
+        self._stack = []
 
     def wake(self) -> None:
-        """The runner's task begins with some work; from here on it may be cancelled."""
-        shield, self._shield = self._shield, None
-        if shield is not None:
-            shield.__exit__(None, None, None)
+        """The runner's task begins with work of the test; what that uses may cancel it."""
+        is_used = False
+        for one in self._stack:
+            if isinstance(one, CancelScope):
+                one.shield = not is_used
+            else:
+                is_used = is_used or one in self.used
+        if is_used:
+            self._bare_down_to(len(self._stack) - 1)
 
     def rest(self) -> None:
         """The work is done. Where no fixture is open there is nothing to be shielded from."""
-        if self.open and self._shield is None:
-            self._shield = CancelScope(shield=True)
-            self._shield.__enter__()
+        for one in self._stack:
+            if isinstance(one, CancelScope):
+                one.shield = True
+        if self._stack and not isinstance(self._stack[-1], CancelScope):
+            self._stack.append(shield := CancelScope(shield=True))
+            shield.__enter__()
+
+    def _wake_to_open(self, fixture: Definition) -> None:
+        """A fixture that may live longer than others is set up beside them, not inside.
+
+        Except where all that is set up there would be cancelled at once.
+        """
+        self.wake()
+        if fixture.scope != "function" and not self._has_failed():
+            self._bare_down_to(len(self._stack) - 1)
+
+    def _wake_to_close(self, fixture: Definition) -> None:
+        place = self._stack.index(fixture) if fixture in self._stack else len(self._stack) - 1
+        self._bare_down_to(place)
+        if fixture in self._stack:
+            self._stack.remove(fixture)
+
+    def _bare_down_to(self, place: int) -> None:
+        """Take off the shields from there on."""
+        for one in reversed(self._stack[max(place, 0) :]):
+            if isinstance(one, CancelScope):
+                self._stack.remove(one)
+                one.__exit__(None, None, None)
+
+    def _has_failed(self) -> bool:
+        """Whether something that is open is cancelled; asked right inside of a shield."""
+        if not self._stack or not isinstance(shield := self._stack[-1], CancelScope):
+            return False
+        shield.shield = False
+        try:
+            return current_effective_deadline() == -inf
+        finally:
+            shield.shield = True
 
     def told(self, what: str, error: BaseException) -> BaseException:
         """What to raise for *error*, which came out of *what*.
@@ -69,7 +121,8 @@ class Between:
         rest = without(get_cancelled_exc_class(), error)
         if not self.open:
             return error
-        return Cancelled(what) if rest is None else rest
+        held = [f"{one.argname!r}, {one.scope} scope" for one in self.open]
+        return Cancelled(what, held) if rest is None else rest
 
     @contextmanager
     def _in_time(self) -> Generator[None]:
@@ -85,18 +138,18 @@ class Between:
         finally:
             phase.leaves()
 
-    def around(self, fixture: Fixture) -> Fixture:
+    def around(self, fixture: Fixture, definition: Definition) -> Fixture:
         """*fixture*, which is an async generator function, with the shield off in its steps."""
-        name = getattr(fixture, "__name__", "fixture")
+        name = definition.argname
 
         @wraps(fixture)
         async def steps(**given: Any) -> AsyncGenerator[Any, None]:
             __tracebackhide__ = True
             generator = fixture(**given)
-            self.wake()
+            self._wake_to_open(definition)
             try:
                 value = await self._next(generator, f"the setup of the fixture {name!r}")
-                self.open += 1
+                self._stack.append(definition)
             finally:
                 self.rest()
             try:
@@ -104,8 +157,7 @@ class Between:
             except GeneratorExit:  # the loop ends, and nobody asks for the teardown
                 await generator.aclose()
                 raise
-            self.wake()
-            self.open -= 1
+            self._wake_to_close(definition)
             try:
                 await self._next(generator, f"the teardown of the fixture {name!r}")
             except StopAsyncIteration:
