@@ -129,7 +129,7 @@ def cancel_everywhere(
     request: pytest.FixtureRequest, every_backend: object
 ) -> Callable[..., Report]:
     """`testing.cancel_everywhere` on every backend; raises what it finds."""
-    from kingdom_async.pytest_plugin import on_backend_of
+    from kingdom_async.testing.plugin.tools import on_backend_of
 
     return on_backend_of(request, "cancel_everywhere")
 
@@ -137,7 +137,7 @@ def cancel_everywhere(
 @pytest.fixture
 def explore(request: pytest.FixtureRequest, every_backend: object) -> Callable[..., Report]:
     """`testing.explore` on every backend; raises what it finds."""
-    from kingdom_async.pytest_plugin import on_backend_of
+    from kingdom_async.testing.plugin.tools import on_backend_of
 
     return on_backend_of(request, "explore")
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
-from functools import wraps
 from inspect import isasyncgenfunction, ismethod
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 try:
     import pytest
@@ -23,7 +22,7 @@ except ModuleNotFoundError as _error:
         name="pytest",
     ) from None
 
-from kingdom_async_pytest import backend_of, backends_of, every_backend, fixtures_used, setting
+from kingdom_async_pytest import backend_of, backends_of, every_backend, fixtures_used
 
 from .testing.clock import virtual_backend
 from .testing.clocks.idle import Deadlock
@@ -48,9 +47,6 @@ from .testing.plugin.beside import (
 from .testing.plugin.between import Between
 from .testing.plugin.guard import Guard, TookTooLong
 from .testing.plugin.options import read_backends, read_seed, read_timeout, read_trace
-
-if TYPE_CHECKING:
-    from .testing import Report
 
 __all__ = ["VirtualClock", "every_backend"]
 
@@ -87,6 +83,8 @@ class Plugin:
         self._config = config
         self._guard = Guard(self._stop_capturing)
         self._between = Between()
+        #: Of the runner that a test on virtual time has for itself.
+        self._between_apart = Between()
         self._runners = Runners()
         self.run: Around | None = None
         self._stop: Callable[[], None] | None = None
@@ -116,7 +114,7 @@ class Plugin:
             self._config.hook.pytest_deselected(items=out)
             items[:] = [item for item in items if item not in out]
         need(RUNNERS)
-        self._stop = choose_for_new_runners(self._choose)
+        self._stop = choose_for_new_runners(self._choose, self._is_apart)
 
     def _is_asked_for(self, item: pytest.Item) -> bool:
         backend = backend_of(item)
@@ -126,12 +124,18 @@ class Plugin:
 
     def _choose(self, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """There is to be a new runner."""
-        self._between.reset()
         run = self.run
-        if run is None or not run.wants_virtual or run.wide:
+        if run is None or not self._is_apart():
+            self._between.reset()
             return name, options
+        self._between_apart.reset()
         name, virtual = virtual_backend(name, run.idle)
         return name, {**options, **virtual}
+
+    def _is_apart(self) -> bool:
+        """True where the runner that fixtures of other tests hold is left alone."""
+        run = self.run
+        return run is not None and run.wants_virtual and not run.wide
 
     # --- one test ----------------------------------------------------------------------
 
@@ -139,8 +143,10 @@ class Plugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         # Those of pytest-asyncio do not run in the task that anyio's fixtures wait in.
         between = Between() if is_pytest_asyncios(item) else self._between
-        between.used = used_by(item)
         self.run = Around(item, self._time_for(item), self._trace, between)
+        if self._is_apart():
+            self.run.between = self._between_apart
+        self._between.used = self._between_apart.used = used_by(item)
         with self._phase("the setup of"):
             return (yield)
 
@@ -178,8 +184,9 @@ class Plugin:
                     return (yield)
             if ismethod(func) and type(func.__self__) is type(request.instance):
                 func = func.__func__.__get__(request.instance)
+            between = self._between_apart if self._is_apart() else self._between
             with (
-                _set(fixturedef, "func", self._between.around(func, fixturedef)),
+                _set(fixturedef, "func", between.around(func, fixturedef)),
                 fixture_of(item, fixturedef, request),
             ):
                 return (yield)
@@ -194,7 +201,10 @@ class Plugin:
         run = self.run
         if run is None or run.timeout is None:
             return nullcontext()
-        return _in_phase(self._guard, run, f"{part} {run.item.name}".lstrip(), run.timeout)
+        # What a test on virtual time tears down last may be of the other runner.
+        betweens = run.between, self._between
+        what = f"{part} {run.item.name}".lstrip()
+        return _in_phase(self._guard, run, betweens, what, run.timeout)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
@@ -249,13 +259,18 @@ def _tell(error: Exception) -> NoReturn:
 
 
 @contextmanager
-def _in_phase(guard: Guard, run: Around, what: str, seconds: float) -> Generator[None]:
+def _in_phase(
+    guard: Guard, run: Around, betweens: tuple[Between, ...], what: str, seconds: float
+) -> Generator[None]:
+    timed: list[Around | Between] = [run, *betweens]
     with guard.phase(what, seconds) as phase:
-        run.phase = run.between.phase = phase
+        for one in timed:
+            one.phase = phase
         try:
             yield
         finally:
-            run.phase = run.between.phase = None
+            for one in timed:
+                one.phase = None
 
 
 @contextmanager
@@ -274,28 +289,3 @@ def _set(owner: Any, name: str, value: object) -> Generator[None]:
 def virtual_clock_of(request: pytest.FixtureRequest) -> VirtualClock:
     plugin: Any = request.config.pluginmanager.get_plugin("kingdom_async_at_work")
     return VirtualClock(plugin.run)
-
-
-def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., Report]:
-    """A tool of `kingdom_async.testing` that starts loops, for this test.
-
-    It runs on the backend of the test, with the seed of the command line alone where there is
-    one, and raises what its report tells of.
-    """
-    from . import testing
-
-    func: Callable[..., Any] = getattr(testing, tool)
-    backend = backend_of(request.node)
-    seed = setting(request.config, "seed")
-    given: dict[str, Any] = {}
-    if seed is not None:
-        given = {"seeds": [int(seed)]} if tool == "explore" else {"seed": int(seed)}
-
-    @wraps(func)
-    def run(body: Any, **options: Any) -> Report:
-        __tracebackhide__ = True
-        report: Report = func(body, **{"backend": backend, **options, **given})
-        report.raise_if_failed()
-        return report
-
-    return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.small_projects import BACKENDS, MIXED, VIRTUAL, SmallProject
+from support.small_projects import BACKENDS, MIXED, SmallProject
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.slow
@@ -212,59 +212,6 @@ def test_a_crash_in_a_wide_fixture(
     )
     result.stdout.fnmatch_lines_random(["*LookupError: in the background"])
     assert "has not ended" not in result.stdout.str()
-
-
-_WIDE_SERVER = """
-@pytest.fixture(scope="module")
-async def server():
-    yield 8080
-
-async def test_wide(server, virtual_clock):
-    pass
-
-def test_sync(virtual_clock):
-    pass
-"""
-
-
-def test_virtual_clock_says_where_it_cannot_be(project: SmallProject) -> None:
-    """Under a fixture of a wider scope, and in an ordinary test."""
-    result = project.run(_WIDE_SERVER)
-    result.assert_outcomes(failed=2 * VIRTUAL, deselected=2 * (BACKENDS - VIRTUAL))
-    result.stdout.fnmatch_lines_random(
-        [
-            (
-                "virtual_clock: this test runs on real time, since the async fixture 'server' "
-                "(module scope) holds an ordinary loop; give the fixture function scope, or "
-                "leave virtual_clock out and call run_virtual() in an ordinary test"
-            ),
-            (
-                "virtual_clock: test_sync?trio-virtual? is not run by anyio's plugin; make it "
-                "an async function with @pytest.mark.anyio, or set anyio_mode = auto"
-            ),
-        ]
-    )
-
-
-def test_virtual_clock_on_any_anyio_backend(project: SmallProject) -> None:
-    """A project may keep anyio's own fixture."""
-    project.conftest("")
-    result = project.run(MIXED)
-    result.assert_outcomes(passed=2 + 2 + 1)
-
-
-def test_anyios_own_uvloop_has_no_virtual_time(project: SmallProject) -> None:
-    """It is deselected, as ours is, and does not run on another loop than it says."""
-    source = """
-    @pytest.mark.parametrize(
-        "anyio_backend", ["trio", "asyncio", ("asyncio", {"use_uvloop": True})]
-    )
-    @pytest.mark.anyio
-    async def test_year(anyio_backend, virtual_clock):
-        await ka.sleep(365 * 86400)
-    """
-    result = project.run(source)
-    result.assert_outcomes(passed=2, deselected=1)
 
 
 _TOOLS = """

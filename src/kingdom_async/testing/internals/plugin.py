@@ -21,10 +21,14 @@ from .features import Gone, checks, wanted
 RUNNERS = "the pytest plugin"
 
 Choose = Callable[[str, dict[str, Any]], "tuple[str, dict[str, Any]]"]
+#: The library that runs, by its name; trio's run; and the file that signals wake.
+_Kept = tuple["str | None", dict[str, Any], int]
 
 
-def choose_for_new_runners(choose: Choose) -> Callable[[], None]:
+def choose_for_new_runners(choose: Choose, is_apart: Callable[[], bool]) -> Callable[[], None]:
     """Have *choose* say on what the next test runner of anyio's runs, each time one is made.
+
+    Where *is_apart* says so, it is not the one that fixtures hold, but another beside it.
 
     Returns:
         What stops it.
@@ -33,14 +37,28 @@ def choose_for_new_runners(choose: Choose) -> Callable[[], None]:
 
     plugin: Any = pytest_plugin
     original = plugin.get_runner
+    apart = _Apart()
 
-    @contextmanager
-    def get_runner(name: str, options: dict[str, Any]) -> Generator[Any]:
+    def lease(name: str, options: dict[str, Any]) -> Any:
         if not plugin._runner_leases:  # else one that could not be closed is still there
             plugin._current_runner = plugin._runner_stack = None
             name, options = choose(name, options)
-        with original(name, options) as runner:
-            yield runner
+        return original(name, options)
+
+    @contextmanager
+    def get_runner(name: str, options: dict[str, Any]) -> Generator[Any]:
+        if not is_apart():
+            with lease(name, options) as runner:
+                yield runner
+            return
+        with apart.at_hand():
+            leased = lease(name, options)
+            runner = leased.__enter__()
+        try:
+            yield _Lent(runner, apart)
+        finally:
+            with apart.at_hand():
+                leased.__exit__(None, None, None)
 
     plugin.get_runner = get_runner
 
@@ -49,6 +67,70 @@ def choose_for_new_runners(choose: Choose) -> Callable[[], None]:
             plugin.get_runner = original
 
     return stop
+
+
+class _Apart:
+    """A place for a second runner. Outside of its calls the first one is where it always is."""
+
+    def __init__(self) -> None:
+        self._kept: _Kept = (None, {}, -1)
+        self._runner: tuple[Any, Any, int] = (None, None, 0)
+        self._is_here = False
+
+    @contextmanager
+    def at_hand(self) -> Generator[None]:
+        if self._is_here:
+            yield
+            return
+        kept, runner = _put_away(), _exchange_runner(self._runner)
+        _put_back(self._kept)
+        self._is_here = True
+        try:
+            yield
+        finally:
+            self._is_here = False
+            self._kept, self._runner = _put_away(), _exchange_runner(runner)
+            _put_back(kept)
+
+
+class _Lent:
+    """The second runner, which is at hand while it is called."""
+
+    def __init__(self, runner: Any, apart: _Apart) -> None:
+        self._runner = runner
+        self._apart = apart
+
+    def is_running(self) -> bool:
+        return bool(self._runner.is_running())
+
+    def run_test(self, *args: Any) -> None:
+        __tracebackhide__ = True
+        with self._apart.at_hand():
+            self._runner.run_test(*args)
+
+    def run_fixture(self, *args: Any) -> Any:
+        __tracebackhide__ = True
+        with self._apart.at_hand():
+            return self._runner.run_fixture(*args)
+
+    def run_asyncgen_fixture(self, *args: Any) -> Generator[Any]:
+        __tracebackhide__ = True
+        steps = iter(self._runner.run_asyncgen_fixture(*args))
+        with self._apart.at_hand():
+            value = next(steps)
+        yield value
+        with self._apart.at_hand():
+            next(steps, None)
+
+
+def _exchange_runner(other: tuple[Any, Any, int]) -> tuple[Any, Any, int]:
+    """Put *other* where anyio's plugin has its runner, and return what was there."""
+    from anyio import pytest_plugin
+
+    plugin: Any = pytest_plugin
+    before = plugin._current_runner, plugin._runner_stack, plugin._runner_leases
+    plugin._current_runner, plugin._runner_stack, plugin._runner_leases = other
+    return before
 
 
 def end_with_backend(fixturedef: Any, request: Any) -> None:
@@ -88,7 +170,7 @@ class Runners:
     """
 
     def __init__(self) -> None:
-        self._kept: tuple[str | None, dict[str, Any], int] | None = None
+        self._kept: _Kept | None = None
 
     @contextmanager
     def put_away(self) -> Generator[None]:
@@ -111,21 +193,31 @@ class Runners:
             self._put()
 
     def _put(self) -> None:
-        run = _run_of_trio()
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        wakeup = signal.set_wakeup_fd(-1) if in_main_thread else -1  # trio wants it, too
-        self._kept = current_async_library_cvar.get(), {**run}, wakeup
-        current_async_library_cvar.set(None)
-        run.clear()
+        self._kept = _put_away()
 
     def _take(self) -> None:
         assert self._kept is not None
-        library, run, wakeup = self._kept
-        self._kept = None
-        current_async_library_cvar.set(library)
-        _run_of_trio().update(run)
-        if wakeup != -1:
-            signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        kept, self._kept = self._kept, None
+        _put_back(kept)
+
+
+def _put_away() -> _Kept:
+    """What anyio, trio and the signals of this thread know of a runner; now they do not."""
+    run = _run_of_trio()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    wakeup = signal.set_wakeup_fd(-1) if in_main_thread else -1  # trio wants it, too
+    kept = current_async_library_cvar.get(), {**run}, wakeup
+    current_async_library_cvar.set(None)
+    run.clear()
+    return kept
+
+
+def _put_back(kept: _Kept) -> None:
+    library, run, wakeup = kept
+    current_async_library_cvar.set(library)
+    _run_of_trio().update(run)
+    if wakeup != -1:
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
 
 
 def _run_of_trio() -> dict[str, Any]:
