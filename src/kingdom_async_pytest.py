@@ -92,9 +92,18 @@ def backend_of(item: pytest.Item) -> Backend | None:
 
 def backends_of(item: pytest.Item) -> set[Backend]:
     """Two where a test has both `every_backend` and a fixture of another name that is it."""
+    return {param for param in _params_of(item).values() if isinstance(param, Backend)}
+
+
+def is_every_backend(item: pytest.Item) -> bool:
+    """True where the fixture ``anyio_backend`` of a test is `every_backend`."""
+    return isinstance(_params_of(item).get("anyio_backend"), Backend)
+
+
+def _params_of(item: pytest.Item) -> dict[str, Any]:
     callspec: Any = getattr(item, "callspec", None)
-    params = callspec.params.values() if callspec is not None else ()
-    return {param for param in params if isinstance(param, Backend)}
+    params: dict[str, Any] = callspec.params if callspec is not None else {}
+    return params
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

@@ -48,6 +48,20 @@ def test_each_test_has_one_backend(project: SmallProject) -> None:
         )
 
 
+def test_an_async_test_without_the_line_in_conftest(project: SmallProject) -> None:
+    """It is told to write it, where anyio's plugin has run it on another backend."""
+    project.conftest("")
+    source = "async def test_it(every_backend):\n    await ka.checkpoint()\n"
+    result = project.run(source, "--kingdom-backends=trio")
+    result.assert_outcomes(passed=1, failed=1, deselected=2 * (BACKENDS - 1))
+    told = (
+        "test_it?*? runs on asyncio instead of trio, since anyio's plugin runs it on "
+        "anyio_backend, which is another fixture than every_backend here; write "
+        "anyio_backend = every_backend in conftest.py"
+    )
+    result.stdout.fnmatch_lines([told])
+
+
 _TYPED = pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest 9 has [tool.pytest]")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anyio import CancelScope
 
-from kingdom_async_pytest import backend_of
+from kingdom_async_pytest import backend_of, is_every_backend
 
 from ..._backend import current_backend
 from ...trace.here import current_loop
@@ -89,14 +89,21 @@ class Around:
 
     def _refuse_other_backend(self) -> None:
         wanted, runs = backend_of(self.item), current_backend()
-        if wanted is not None and wanted != runs:
-            wide = ", ".join(self.wide) or "of a wider scope"
+        if wanted is None or wanted == runs:
+            return
+        why = f"{self.item.name} runs on {runs} instead of {wanted}, since "
+        if not is_every_backend(self.item):
             pytest.fail(
-                f"{self.item.name} runs on {runs} instead of {wanted}, since the async fixture "
-                f"{wide} holds the loop; give it function scope, or have it ask for "
-                "anyio_backend",
+                f"{why}anyio's plugin runs it on anyio_backend, which is another fixture than "
+                "every_backend here; write anyio_backend = every_backend in conftest.py",
                 pytrace=False,
             )
+        wide = ", ".join(self.wide) or "of a wider scope"
+        pytest.fail(
+            f"{why}the async fixture {wide} holds the loop; give it function scope, or have it "
+            "ask for anyio_backend",
+            pytrace=False,
+        )
 
     def _refuse_real_time(self) -> None:
         idle = running_idle()
