@@ -159,6 +159,25 @@ def test_what_pytest_asyncio_runs_has_what_needs_no_plugin(project: SmallProject
     )
 
 
+def test_tools_in_a_test_of_pytest_asyncio(project: SmallProject) -> None:
+    """It is told to be an ordinary function; another mark would lead to another error."""
+    source = """
+    @pytest.mark.asyncio
+    async def test_tools(cancel_everywhere, explore):
+        pass
+    """
+    project.ini(_LOOP_SCOPE, mode="strict")
+    result = project.run(source, "--kingdom-backends=asyncio", plugins=_PYTEST_ASYNCIO)
+    result.assert_outcomes(failed=1, deselected=BACKENDS - 1)
+    told = (
+        "test_tools?asyncio? is run by pytest-asyncio, as its mark says, and cancel_everywhere "
+        "and explore can only work in an ordinary function, as loops are started there; write "
+        "def in place of async def, without a mark, and give it an async function that is the "
+        "body"
+    )
+    result.stdout.fnmatch_lines([told])
+
+
 def test_ordinary_tests_beside_a_wide_fixture(project: SmallProject) -> None:
     """Its loop is still there, and stands still: others may be started meanwhile."""
     source = """

@@ -21,6 +21,8 @@ Test = Callable[..., Coroutine[Any, Any, Any]]
 
 #: These need anyio's plugin to run the test.
 _ANYIOS = frozenset(("every_backend", "virtual_clock"))
+#: These start loops of their own, so that no test may be run in one.
+_WITH_OWN_LOOPS = frozenset(("cancel_everywhere", "explore"))
 
 
 def is_pytest_asyncios(item: pytest.Item) -> bool:
@@ -75,14 +77,23 @@ def fixture_of(
 
 def refuse_pytest_asyncio(item: pytest.Item) -> None:
     """It runs each of its tests on asyncio, whatever backend is in the id."""
-    wants = " and ".join(sorted(fixtures_used(item) & _ANYIOS))
-    if wants and is_pytest_asyncios(item):
+    used = fixtures_used(item)
+    wants = " and ".join(sorted(used & _ANYIOS))
+    if not wants or not is_pytest_asyncios(item):
+        return
+    who = f"{item.name} is run by pytest-asyncio, as its mark says, and"
+    if tools := " and ".join(sorted(used & _WITH_OWN_LOOPS)):
         pytest.fail(
-            f"{item.name} is run by pytest-asyncio, as its mark says, and {wants} can "
-            "only work where anyio's plugin runs the test; write @pytest.mark.anyio in "
-            "place of @pytest.mark.asyncio",
+            f"{who} {tools} can only work in an ordinary function, as loops are started there; "
+            "write def in place of async def, without a mark, and give it an async function "
+            "that is the body",
             pytrace=False,
         )
+    pytest.fail(
+        f"{who} {wants} can only work where anyio's plugin runs the test; write "
+        "@pytest.mark.anyio in place of @pytest.mark.asyncio",
+        pytrace=False,
+    )
 
 
 class replaced:  # a context manager, read as a phrase
