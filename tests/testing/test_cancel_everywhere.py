@@ -779,9 +779,12 @@ def test_a_check_that_compares_and_raises_nothing(backend: str) -> None:
 
 
 def test_a_step_that_does_not_come() -> None:
-    """A replay of a body that has changed meanwhile says so."""
+    """A replay of a body that has changed meanwhile fails, and says so."""
     report = cancel_everywhere(three_turns, backend="asyncio", only=99)
-    assert "step 99 did not come: the body took 3 steps" in str(report)
+    told = "step 99: it did not come: the body took 3 steps, and nothing was cancelled; leave "
+    with pytest.raises(AssertionError, match=told):
+        report.raise_if_failed()
+    assert report.injected == 0
 
 
 def test_a_body_that_never_waits() -> None:

@@ -85,7 +85,8 @@ def cancel_everywhere(
         grace: Real seconds that threads, and processes that were told to, have to come to their
             end after a run.
         patience: Real seconds without a step after which a run counts as hung.
-        only: Make only the run for that step, as a failure's replay says.
+        only: Make only the run for that step, as a failure's replay says. It is a failure if
+            the step does not come, as in a body that has changed since.
 
     Returns:
         How many steps there are, for how many there was a run in which it was cancelled, and
@@ -178,10 +179,15 @@ class _Runs:
         return not self._is_over(run)
 
     def finished_report(self) -> Report:
-        if self._missed and self._options.only is not None:
-            self.report.remarks.append(
-                f"step {self._options.only} did not come: the body took "
-                f"{self.report.points} steps"
+        only = self._options.only
+        if self._missed and only is not None:  # a stale replay, which has tried nothing
+            self._failed(
+                Broken(
+                    f"it did not come: the body took {self.report.points} steps, and nothing "
+                    "was cancelled; leave out only= to try each of them"
+                ),
+                only,
+                "",
             )
         elif self._missed:
             self.report.remarks.append(
