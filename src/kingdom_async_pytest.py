@@ -152,11 +152,11 @@ def explore(request: pytest.FixtureRequest, every_backend: object) -> Callable[.
 
 
 @pytest.fixture
-def no_leaks() -> Any:
+def no_leaks(request: pytest.FixtureRequest) -> Any:
     """The whole test runs inside of `kingdom_async.testing.no_leaks`."""
-    from kingdom_async.testing import leaks
+    from kingdom_async.testing.plugin.tools import no_leaks_of
 
-    return leaks.no_leaks
+    return no_leaks_of(request)
 
 
 FIXTURES = frozenset(

@@ -220,12 +220,7 @@ class Plugin:
             if _came_through(pyfuncitem, error):
                 raise
             _tell(error)
-        if run.wants_virtual and not run.has_begun:
-            pytest.fail(
-                f"virtual_clock: {pyfuncitem.name} is not run by anyio's plugin; make it an "
-                "async function with @pytest.mark.anyio, or set anyio_mode = auto",
-                pytrace=False,
-            )
+        run.refuse_ordinary()
         return result
 
     @pytest.hookimpl(wrapper=True)

@@ -266,3 +266,43 @@ def test_the_tools_as_fixtures(project: SmallProject) -> None:
     result = project.run(_TOOLS, "--kingdom-backends=asyncio,trio", "-W", "ignore")
     result.assert_outcomes(passed=2 + 2, failed=2 + 2, deselected=4 * (BACKENDS - 2))
     result.stdout.fnmatch_lines_random(["*AssertionError: out of order*", "*LeakError: *"])
+
+
+_ORDINARY = """
+    def test_ordinary(no_leaks):
+        pass
+
+    def test_with_a_loop(no_leaks):
+        async def main():
+            async with no_leaks():
+                await ka.checkpoint()
+        anyio.run(main)
+
+    class TestAll:
+        @pytest.fixture(autouse=True)
+        def watched(self, no_leaks):
+            pass
+
+        def test_ordinary_too(self):
+            pass
+
+    class TestOfItsOwn:
+        @pytest.fixture
+        def no_leaks(self):
+            return 7
+
+        def test_ordinary_too(self, no_leaks):
+            assert no_leaks == 7
+"""
+
+
+def test_no_leaks_in_an_ordinary_test(project: SmallProject) -> None:
+    """It watches nothing there, and says so where the test names it and does not call it."""
+    result = project.run(_ORDINARY)
+    result.assert_outcomes(passed=3, failed=1)
+    told = (
+        "no_leaks: test_ordinary is not run in a loop, and nothing was watched; make it an "
+        "async function with @pytest.mark.anyio, or set anyio_mode = auto; or write async with "
+        "no_leaks() in the loop that it starts"
+    )
+    result.stdout.fnmatch_lines([told])

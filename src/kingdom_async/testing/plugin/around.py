@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,6 +47,8 @@ class Around:
         self.wide: list[str] = _wide_fixtures(item)
         #: False until the test function runs in a loop.
         self.has_begun = False
+        #: True where the test has called what the fixture `no_leaks` gives.
+        self.has_called_no_leaks = False
         self.sections: list[tuple[str, str]] = []
 
     def watched(self, test: Test) -> Test:
@@ -70,6 +72,27 @@ class Around:
                 self.between.rest()
 
         return run
+
+    def refuse_ordinary(self) -> None:
+        """Say so where a test was not run in a loop, and asks for what happens in one.
+
+        `no_leaks` may be there for all tests of a suite, through a fixture or a mark: it is
+        refused only where the function itself names it, and does not call it either.
+        """
+        if self.has_begun:
+            return
+        make = "make it an async function with @pytest.mark.anyio, or set anyio_mode = auto"
+        if self.wants_virtual:
+            pytest.fail(
+                f"virtual_clock: {self.item.name} is not run by anyio's plugin; {make}",
+                pytrace=False,
+            )
+        if self.wants_no_leaks and not self.has_called_no_leaks and _names_no_leaks(self.item):
+            pytest.fail(
+                f"no_leaks: {self.item.name} is not run in a loop, and nothing was watched; "
+                f"{make}; or write async with no_leaks() in the loop that it starts",
+                pytrace=False,
+            )
 
     async def _with_all_around(self, test: Test, given: dict[str, Any]) -> None:
         __tracebackhide__ = True
@@ -191,6 +214,15 @@ def _wide_fixtures(item: pytest.Item) -> list[str]:
         for name, defs in definitions_of(item).items()
         if defs[-1].scope != "function" and is_async(defs[-1].func)
     ]
+
+
+def _names_no_leaks(item: pytest.Item) -> bool:
+    """Whether the function of a test does, and means ours: a project may have its own."""
+    defs = definitions_of(item).get("no_leaks") or [None]
+    module = getattr(getattr(defs[-1], "func", None), "__module__", None)
+    is_ours = module == backend_of.__module__
+    func: Any = getattr(item, "obj", None)
+    return is_ours and func is not None and "no_leaks" in signature(func).parameters
 
 
 def used_by(item: pytest.Item) -> set[pytest.FixtureDef[Any]]:

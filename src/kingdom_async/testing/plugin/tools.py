@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kingdom_async_pytest import backend_of, setting
 
+from ..leaks import no_leaks
+
 if TYPE_CHECKING:
     import pytest
 
@@ -40,3 +42,16 @@ def on_backend_of(request: pytest.FixtureRequest, tool: str) -> Callable[..., Re
         return report
 
     return run
+
+
+def no_leaks_of(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`no_leaks`, which a test may call, too, where it starts a loop itself."""
+    plugin: Any = request.config.pluginmanager.get_plugin("kingdom_async_at_work")
+    run = plugin.run
+
+    @wraps(no_leaks)
+    def called(**options: Any) -> Any:
+        run.has_called_no_leaks = True
+        return no_leaks(**options)
+
+    return called
