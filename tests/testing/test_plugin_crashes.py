@@ -124,8 +124,17 @@ _WIDE = """
 _AFTER_IT = (
     _WIDE
     + """
-    async def test_uses_it(crashed):
+    @pytest.fixture(scope="session")
+    async def database():
+        async with anyio.create_task_group() as group:
+            yield group
+
+    async def test_uses_it(database, crashed):
         await ka.sleep_forever()
+
+    async def test_database(database, healthy):
+        database.start_soon(ka.checkpoint)
+        await ka.checkpoint()
 
     async def test_alone():
         await ka.checkpoint()
@@ -133,6 +142,12 @@ _AFTER_IT = (
     async def test_healthy(healthy):
         healthy.start_soon(ka.checkpoint)
         await ka.checkpoint()
+
+    async def test_crashes_itself(healthy):
+        async def crash():
+            raise LookupError("in the test's own group")
+        healthy.start_soon(crash)
+        await ka.sleep_forever()
 
     class TestWide:
         @pytest.fixture(scope="class")
@@ -156,9 +171,10 @@ def test_tests_without_the_group_that_crashed(project: SmallProject, backend: st
     """They pass, and what they set up comes to its end; those with it say what is open."""
     result = project.run(_AFTER_IT, "--kingdom-timeout=30", f"--kingdom-backends={backend}")
     # The last one: its own fixture is cancelled as well, and the module's is torn down.
-    result.assert_outcomes(passed=3, failed=1, errors=2, deselected=5 * (BACKENDS - 1))
+    result.assert_outcomes(passed=4, failed=2, errors=3, deselected=7 * (BACKENDS - 1))
     shown = result.stdout.str()
     assert shown.count("raises that error (open: 'crashed', module scope)") == 2
+    assert "has not ended" not in shown
     assert shown.count("| OSError: address in use") == 1
 
 

@@ -5,6 +5,7 @@ Rule: as in `features`: used nowhere else, and checked when first used.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from sniffio import current_async_library_cvar
 
+from ..._backend import running_library
 from .features import Gone, checks, wanted
 
 RUNNERS = "the pytest plugin"
@@ -229,6 +231,26 @@ def _run_of_trio() -> dict[str, Any]:
     return _run.GLOBAL_RUN_CONTEXT.__dict__
 
 
+def scopes_here() -> Any:
+    """The cancel scopes around the task that runs, for `is_cancelled`, as long as they are."""
+    if running_library() == "trio":
+        import trio
+
+        return trio.lowlevel.current_task()._cancel_status
+    from anyio._backends import _asyncio
+
+    backend: Any = _asyncio
+    state = backend._task_states.get(asyncio.current_task())
+    return None if state is None else state.cancel_scope
+
+
+def is_cancelled(scopes: Any) -> bool:
+    """Whether what runs inside of *scopes* is cancelled by now."""
+    if hasattr(scopes, "effectively_cancelled"):  # trio's
+        return bool(scopes.effectively_cancelled)
+    return scopes is not None and bool(scopes._effectively_cancelled)
+
+
 def original_of(inner_test: Any) -> Any:
     """The function of a test of hypothesis, without what anyio's plugin puts around it."""
     return getattr(inner_test, "_anyio_original_func", inner_test)
@@ -248,8 +270,15 @@ def _check_runners() -> None:
         raise Gone("_anyio_original_func of anyio's pytest plugin")
     if not isgeneratorfunction(pytest_plugin.pytest_fixture_setup):
         raise Gone("anyio's pytest_fixture_setup() as a generator")
+    from anyio._backends import _asyncio
+
+    wanted(_asyncio, "_task_states")
+    wanted(_asyncio.CancelScope, "_effectively_cancelled")
     if "trio" in sys.modules:
+        import trio
         from trio._core import _run
 
         wanted(_run, "GLOBAL_RUN_CONTEXT")
+        wanted(_run.CancelStatus, "effectively_cancelled")
+        wanted(trio.lowlevel.Task, "_cancel_status")
     wanted(pytest_plugin, "get_runner", "_current_runner", "_runner_leases", "_runner_stack")

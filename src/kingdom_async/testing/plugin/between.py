@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import contextmanager
 from functools import partial, wraps
-from math import inf
 from typing import Any
 
 import pytest
-from anyio import CancelScope, current_effective_deadline, get_cancelled_exc_class
+from anyio import CancelScope, get_cancelled_exc_class
 
 from ..._failures import without
 from ...trace.here import current_loop
 from ..internals.faults import interrupt
+from ..internals.plugin import is_cancelled, scopes_here
 from .guard import Phase, TookTooLong
 
 Fixture = Callable[..., AsyncGenerator[Any, None]]
@@ -32,7 +32,7 @@ class Cancelled(Exception):
         super().__init__(
             f"{what} was cancelled: a task group, or another cancel scope, that an async "
             "fixture holds across its yield was cancelled; where a task in it failed, the "
-            f"teardown of the fixture raises that error (open: {', '.join(held)})"
+            f"teardown of the fixture raises that error (open: {'; '.join(held)})"
         )
 
 
@@ -46,6 +46,8 @@ class Between:
     def __init__(self) -> None:
         #: Open fixtures and shields, as they lie within one another, the outermost first.
         self._stack: list[Definition | CancelScope] = []
+        #: The scopes right inside of each open fixture.
+        self._inside: dict[Definition, Any] = {}
         #: The fixtures of the test under way.
         self.used: Collection[Definition] = ()
         #: Setup, call or teardown, where it has to end in time.
@@ -58,18 +60,22 @@ class Between:
 
     def reset(self) -> None:
         """There is a new runner, and whatever was open is gone with the old one."""
-        self._stack = []
+        self._stack, self._inside = [], {}
 
     def wake(self) -> None:
         """The runner's task begins with work of the test; what that uses may cancel it."""
-        is_used = False
-        for one in self._stack:
-            if isinstance(one, CancelScope):
-                one.shield = not is_used
-            else:
-                is_used = is_used or one in self.used
-        if is_used:
-            self._bare_down_to(len(self._stack) - 1)
+        failed, around = self._failed(), list[Definition]()
+        for one in [*self._stack]:
+            if not isinstance(one, CancelScope):
+                around.append(one)
+                continue
+            # Where some have failed, it is from these that other tests are to be shielded.
+            feared = [fixture for fixture in around if fixture in failed] or around
+            one.shield = not any(fixture in self.used for fixture in feared)
+            if one.shield:
+                around = []  # nothing of these gets any further
+            if one is self._stack[-1] and not one.shield:
+                self._bare_down_to(len(self._stack) - 1)
 
     def rest(self) -> None:
         """The work is done. Where no fixture is open there is nothing to be shielded from."""
@@ -86,7 +92,7 @@ class Between:
         Except where all that is set up there would be cancelled at once.
         """
         self.wake()
-        if fixture.scope != "function" and not self._has_failed():
+        if fixture.scope != "function" and not self._failed():
             self._bare_down_to(len(self._stack) - 1)
 
     def _wake_to_close(self, fixture: Definition) -> None:
@@ -94,6 +100,7 @@ class Between:
         self._bare_down_to(place)
         if fixture in self._stack:
             self._stack.remove(fixture)
+            del self._inside[fixture]
 
     def _bare_down_to(self, place: int) -> None:
         """Take off the shields from there on."""
@@ -102,15 +109,9 @@ class Between:
                 self._stack.remove(one)
                 one.__exit__(None, None, None)
 
-    def _has_failed(self) -> bool:
-        """Whether something that is open is cancelled; asked right inside of a shield."""
-        if not self._stack or not isinstance(shield := self._stack[-1], CancelScope):
-            return False
-        shield.shield = False
-        try:
-            return current_effective_deadline() == -inf
-        finally:
-            shield.shield = True
+    def _failed(self) -> list[Definition]:
+        """The open fixtures in which all is cancelled: they failed, or lie within one."""
+        return [one for one in self.open if is_cancelled(self._inside[one])]
 
     def told(self, what: str, error: BaseException) -> BaseException:
         """What to raise for *error*, which came out of *what*.
@@ -121,7 +122,7 @@ class Between:
         rest = without(get_cancelled_exc_class(), error)
         if not self.open:
             return error
-        held = [f"{one.argname!r}, {one.scope} scope" for one in self.open]
+        held = [f"{one.argname!r}, {one.scope} scope" for one in self._failed() or self.open]
         return Cancelled(what, held) if rest is None else rest
 
     @contextmanager
@@ -150,6 +151,7 @@ class Between:
             try:
                 value = await self._next(generator, f"the setup of the fixture {name!r}")
                 self._stack.append(definition)
+                self._inside[definition] = scopes_here()
             finally:
                 self.rest()
             try:
