@@ -221,7 +221,7 @@ LEVELS: tuple[dict[str, set[str]], ...] = (
     {"testing/runs/one_run": set()},
     {"testing/faults": set()},
     {"testing/__init__": set()},
-    {"pytest_plugin": set()},
+    {"pytest_plugin": set(), "testing/plugin/tools": set()},
     {  # users of the public names, like any other
         "cli/source_files": set(),
         "cli/survey": {"cli/source_files"},
