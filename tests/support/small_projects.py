@@ -52,7 +52,7 @@ class SmallProject:
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self._pytester = pytester
         self._monkeypatch = monkeypatch
-        for name in NO_OTHER_PLUGINS:
+        for name in (*NO_OTHER_PLUGINS, "CI", "BUILD_NUMBER"):  # with which pytest says more
             monkeypatch.delenv(name, raising=False)
         self.conftest(_CONFTEST)
         self.ini()
