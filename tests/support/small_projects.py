@@ -54,6 +54,7 @@ class SmallProject:
         self._monkeypatch = monkeypatch
         for name in (*NO_OTHER_PLUGINS, "CI", "BUILD_NUMBER"):  # with which pytest says more
             monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("COLUMNS", "80")  # what is longer is cut short in the summary
         self.conftest(_CONFTEST)
         self.ini()
 
